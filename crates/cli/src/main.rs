@@ -1,0 +1,3 @@
+//! The binary: arguments, environment, printing and exit codes live here and nowhere else.
+
+fn main() {}

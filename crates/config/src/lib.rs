@@ -1,0 +1,1 @@
+//! Configuration in all its layers: file, environment, flags; validated once.

@@ -1,0 +1,1 @@
+//! What Spotalis reads from and writes to Kubernetes: names, slim watch types, the index, fenced writes.

@@ -1,0 +1,1 @@
+//! The shell every engine runs in: clock, work queue, leadership, admin server, Events, telemetry, shutdown.

@@ -1,0 +1,1 @@
+//! The admission webhook: TLS listener, wire format, decision, JSON patch.

@@ -1,0 +1,3 @@
+//! The one door for everything that is not plain cargo.
+
+fn main() {}
