@@ -1,3 +1,38 @@
-//! The one door for everything that is not plain cargo.
+//! The one door for everything that is not plain cargo: `cargo xtask help` lists it.
+//!
+//! This file only tells the commands apart; each has a module of its own. Nothing that ships depends on this crate.
 
-fn main() {}
+mod rig;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Everything that is not plain cargo.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// A real control plane on this machine: build its programs, hold one, list and end those that run.
+    #[command(subcommand)]
+    Rig(rig::RigCommand),
+}
+
+fn main() -> ExitCode {
+    let Cli { command } = Cli::parse();
+    let done = match command {
+        Command::Rig(command) => rig::run(command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            spotalis_rig::say(format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod capacity;
+pub mod class;
 pub mod duration;
 pub mod election;
 pub mod fit;

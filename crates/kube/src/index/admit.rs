@@ -1,0 +1,178 @@
+//! Answers one admission from the index: who owns the pod, what policy holds, and what the ledger says.
+//!
+//! Nothing here waits. An owner that is not known yet is an answer of its own, for the caller to wait and ask again.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use spotalis_core::admission::{Doubt, Question, Shape, Verdict};
+use spotalis_core::capacity::CapacityType;
+use spotalis_core::opt_in::OptIn;
+use spotalis_core::policy::Policy;
+
+use super::{Index, PodKey, View, WorkloadKey, WorkloadKind, convert};
+
+/// A pod about to be created.
+#[derive(Clone, Copy, Debug)]
+pub struct Newcomer<'a> {
+    /// `request.uid`.
+    pub id: &'a str,
+    /// Leave no trace.
+    pub dry_run: bool,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name, empty for pods of ReplicaSets.
+    pub name: &'a str,
+    /// The controlling owner: kind, name, UID.
+    pub owner: (&'a str, &'a str, &'a str),
+    /// The admission id it carries already, if any.
+    pub marked: Option<&'a str>,
+    /// The type it was steered to already, if any.
+    pub steered: Option<CapacityType>,
+    /// Label `pod-template-hash`.
+    pub template_hash: Option<&'a str>,
+    /// The one type its own constraints allow, if they leave only one.
+    pub pinned: Option<CapacityType>,
+}
+
+/// What the index says.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Not ours to touch.
+    Untouched(Untouched),
+    /// The owner is not in the index yet: wait, then ask again.
+    OwnerUnknown,
+    /// Steered by an earlier call for the same creation: nothing to add.
+    Already(CapacityType),
+    /// Decided.
+    Decided {
+        /// Where it goes.
+        verdict: Verdict,
+        /// The policy that holds.
+        policy: Arc<Policy>,
+        /// The workload it belongs to.
+        workload: WorkloadKey,
+    },
+}
+
+/// Why a pod is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Untouched {
+    /// The workload is not opted in.
+    NotManaged,
+    /// Its owner is of a kind that is not managed.
+    ForeignOwner,
+    /// Nothing is known of its owner.
+    UnknownOwner,
+    /// The name of a StatefulSet's pod does not end in an ordinal of it.
+    NoOrdinal,
+}
+
+/// The owner as the index knows it.
+struct Owner {
+    key: WorkloadKey,
+    forged: bool,
+    shape: Option<Shape>,
+}
+
+impl Index {
+    /// Decides where a pod goes. With `settle_for_name`, an unknown ReplicaSet is followed by its name: the pod goes to
+    /// on-demand in doubt.
+    pub fn admit(&mut self, newcomer: &Newcomer<'_>, settle_for_name: bool, now: Timestamp) -> Answer {
+        let (kind, _, uid) = newcomer.owner;
+        let known = match kind {
+            "ReplicaSet" => self.replica_set_owner(uid),
+            "StatefulSet" => self.stateful_set_owner(newcomer),
+            _ => Err(Untouched::ForeignOwner),
+        };
+        let (owner, unknown) = match known {
+            Err(why) => return Answer::Untouched(why),
+            Ok(Some(owner)) => (Some(owner), false),
+            Ok(None) if settle_for_name => (self.owner_by_name(newcomer), true),
+            Ok(None) => return Answer::OwnerUnknown,
+        };
+        let Some(Owner { key, forged, shape }) = owner else {
+            return Answer::Untouched(Untouched::UnknownOwner);
+        };
+        let Some(record) = self.workloads.get(&key) else {
+            return Answer::Untouched(Untouched::UnknownOwner);
+        };
+        match self.opt_in_of(&key, record) {
+            OptIn::Managed => {}
+            OptIn::Out | OptIn::Half(_) | OptIn::Never(_) => return Answer::Untouched(Untouched::NotManaged),
+        }
+        if let (Some(_), Some(steered), false) = (newcomer.marked, newcomer.steered, forged) {
+            return Answer::Already(steered);
+        }
+        let policy = record.policy.clone();
+        let question = Question {
+            id: newcomer.id,
+            dry_run: newcomer.dry_run,
+            target: policy.target(),
+            shape: shape.unwrap_or(Shape::Interchangeable { replicas: u32::MAX }),
+            pinned: newcomer.pinned,
+            doubt: self.doubt(unknown, now),
+            now,
+        };
+        let owner = self.strings.intern(uid);
+        let verdict = self.owners.entry(owner.clone()).or_default().ledger.decide(&question);
+        self.drop_owner_if_empty(&owner);
+        Answer::Decided { verdict, policy, workload: key }
+    }
+
+    fn doubt(&self, unknown_owner: bool, now: Timestamp) -> Option<Doubt> {
+        if !self.is_synced() {
+            Some(Doubt::ColdIndex)
+        } else if unknown_owner {
+            Some(Doubt::UnknownOwner)
+        } else if !self.is_fresh_for_admission(now) {
+            Some(Doubt::StaleIndex)
+        } else {
+            None
+        }
+    }
+
+    /// Budgets and provisioners play no part in admission.
+    fn is_fresh_for_admission(&self, now: Timestamp) -> bool {
+        View::REQUIRED
+            .iter()
+            .filter(|view| **view != View::PodDisruptionBudgets)
+            .all(|view| self.view_is(*view, |currency| currency.is_fresh(now)))
+    }
+
+    fn replica_set_owner(&self, uid: &str) -> Result<Option<Owner>, Untouched> {
+        let Some(replica_set) = self.replica_sets.get(uid) else { return Ok(None) };
+        let deployment = replica_set.deployment.as_ref().ok_or(Untouched::ForeignOwner)?;
+        let Some(key) = self.workload_of_uid.get(deployment) else { return Ok(None) };
+        let shape = Some(Shape::Interchangeable { replicas: replica_set.replicas });
+        Ok(Some(Owner { key: key.clone(), forged: replica_set.forged, shape }))
+    }
+
+    /// A ReplicaSet of a Deployment is named after it and the template hash.
+    fn owner_by_name(&mut self, newcomer: &Newcomer<'_>) -> Option<Owner> {
+        let (_, name, _) = newcomer.owner;
+        let deployment = name.strip_suffix(newcomer.template_hash?)?.strip_suffix('-')?;
+        let key = self.workload_key(WorkloadKind::Deployment, newcomer.namespace, deployment);
+        let record = self.workloads.get(&key)?;
+        Some(Owner { forged: convert::is_forged(&record.object.spec.template.metadata), key, shape: None })
+    }
+
+    fn stateful_set_owner(&self, newcomer: &Newcomer<'_>) -> Result<Option<Owner>, Untouched> {
+        let (_, owner_name, uid) = newcomer.owner;
+        let Some(key) = self.workload_of_uid.get(uid) else { return Ok(None) };
+        let Some(record) = self.workloads.get(key) else { return Ok(None) };
+        let spec = &record.object.spec;
+        let start = spec.ordinals.as_ref().map_or(0, |ordinals| ordinals.start);
+        let slot = slot_of_ordinal(newcomer.name, owner_name, start).ok_or(Untouched::NoOrdinal)?;
+        let pod = PodKey { namespace: key.namespace.clone(), name: newcomer.name.into() };
+        let predecessor = self.pods.get(&pod).and_then(|pod| pod.counted).and_then(|counted| counted.capacity);
+        let shape = Shape::Ordinal { slot, replicas: convert::replicas(spec.replicas), predecessor };
+        Ok(Some(Owner { key: key.clone(), forged: convert::is_forged(&spec.template.metadata), shape: Some(shape) }))
+    }
+}
+
+/// The slot of `NAME-ORDINAL`: the ordinal minus the first one, plus one.
+pub(super) fn slot_of_ordinal(pod: &str, stateful_set: &str, start: i32) -> Option<u32> {
+    let ordinal: i64 = pod.strip_prefix(stateful_set)?.strip_prefix('-')?.parse().ok()?;
+    u32::try_from(ordinal - i64::from(start) + 1).ok().filter(|slot| *slot >= 1)
+}

@@ -1,0 +1,198 @@
+//! Pods: from the wire to a slim record, counted in the ledger of their owner and on their node.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use spotalis_core::capacity::CapacityType;
+use spotalis_core::fit::Resources;
+use spotalis_core::policy::keys;
+use spotalis_core::selector::Labels;
+use spotalis_core::slots::parse_claim;
+use spotalis_core::steering;
+
+use super::{Epoch, Index, PodKey, convert};
+use crate::names;
+use crate::slim;
+
+/// What a pod counts as in its owner's ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub capacity: Option<CapacityType>,
+    pub slot: Option<u32>,
+}
+
+#[derive(Debug)]
+pub(super) struct PodRecord {
+    pub uid: Arc<str>,
+    /// UID of the controlling ReplicaSet or StatefulSet.
+    pub owner: Option<Arc<str>>,
+    pub node: Option<Arc<str>>,
+    pub labels: Arc<Labels>,
+    /// What it counts as while unbound: the type it was steered to, or the only one its own constraints allow.
+    pub expected: Option<CapacityType>,
+    pub slot: Option<u32>,
+    pub deletion_cost: Option<i32>,
+    pub marked: bool,
+    pub ready: bool,
+    pub kept: bool,
+    /// Succeeded or Failed.
+    pub finished: bool,
+    pub created: Timestamp,
+    /// When its deletion was asked for.
+    pub deleted: Option<Timestamp>,
+    /// When its Ready condition last changed.
+    pub ready_changed: Option<Timestamp>,
+    pub requests: Arc<Resources>,
+    /// What the ledger has for it, while it is active.
+    pub counted: Option<Counted>,
+    pub epoch: Epoch,
+}
+
+impl PodRecord {
+    pub(super) const fn active(&self) -> bool {
+        self.deleted.is_none() && !self.finished
+    }
+}
+
+impl Index {
+    /// A pod was seen.
+    pub fn apply_pod(&mut self, object: &slim::Pod, epoch: Epoch) {
+        let key = self.pod_key(&object.metadata.namespace, &object.metadata.name);
+        let record = self.pod_record(object, epoch);
+        let id = object.metadata.annotations.get(keys::ADMISSION_ID);
+        match self.pods.get(&key) {
+            Some(old) if old.uid != record.uid => {
+                self.forget_pod(&key);
+                self.welcome_pod(key, record, id);
+            }
+            None => self.welcome_pod(key, record, id),
+            Some(_) => self.renew_pod(&key, record),
+        }
+    }
+
+    /// A pod is gone.
+    pub fn delete_pod(&mut self, namespace: &str, name: &str) {
+        let key = self.pod_key(namespace, name);
+        self.forget_pod(&key);
+    }
+
+    fn pod_key(&mut self, namespace: &str, name: &str) -> PodKey {
+        // A pod's name is its own; interning it would only add a tree of unique names.
+        PodKey { namespace: self.strings.intern(namespace), name: name.into() }
+    }
+
+    fn pod_record(&mut self, object: &slim::Pod, epoch: Epoch) -> PodRecord {
+        let slim::Pod { metadata, spec, status } = object;
+        let annotation = |key| metadata.annotations.get(key);
+        let owner = metadata.controller().filter(|owner| matches!(&*owner.kind, "ReplicaSet" | "StatefulSet"));
+        let ready = status.conditions.iter().find(|condition| &*condition.r#type == "Ready");
+        let steered = metadata.labels.get(keys::CAPACITY_TYPE).and_then(|word| CapacityType::parse(word));
+        let unbound = spec.node_name.is_empty();
+        let grace = jiff::SignedDuration::from_secs(metadata.deletion_grace_period_seconds.clamp(0, 1 << 31));
+        PodRecord {
+            uid: (&*metadata.uid).into(),
+            owner: owner.map(|owner| self.strings.intern(&*owner.uid)),
+            node: (!unbound).then(|| self.strings.intern(&*spec.node_name)),
+            expected: steered.or_else(|| {
+                unbound.then(|| steering::pinned(&self.rules.classes, &convert::placement(spec))).flatten()
+            }),
+            slot: annotation(keys::SLOT).and_then(parse_claim),
+            deletion_cost: annotation(names::POD_DELETION_COST).and_then(|cost| cost.parse().ok()),
+            marked: annotation(keys::ADMISSION_ID).is_some(),
+            ready: ready.is_some_and(|condition| &*condition.status == "True"),
+            kept: annotation(names::KARPENTER_DO_NOT_DISRUPT) == Some("true")
+                || annotation(names::SAFE_TO_EVICT) == Some("false"),
+            finished: matches!(&*status.phase, "Succeeded" | "Failed"),
+            created: metadata.creation_timestamp.unwrap_or(Timestamp::UNIX_EPOCH),
+            deleted: metadata.deletion_timestamp.map(|gone| gone.checked_sub(grace).unwrap_or(gone)),
+            ready_changed: ready.and_then(|condition| condition.last_transition_time.parse().ok()),
+            labels: self.label_sets.intern(metadata.labels.clone()),
+            requests: self.requests.intern(convert::requests(spec)),
+            counted: None,
+            epoch,
+        }
+    }
+
+    /// A pod that was not known: settles its reservation if it is active.
+    fn welcome_pod(&mut self, key: PodKey, mut record: PodRecord, id: Option<&str>) {
+        if let Some(owner) = record.owner.clone() {
+            let counted = record.active().then(|| self.counts_as(&record));
+            let state = self.owners.entry(owner.clone()).or_default();
+            state.pods.insert(key.clone());
+            if let Some(Counted { capacity, slot }) = counted {
+                state.ledger.settle(id, capacity, slot);
+            }
+            record.counted = counted;
+            self.mark_owner(&owner);
+        }
+        self.attach(&key, &record);
+        self.pods.insert(key, record);
+    }
+
+    /// A known pod changed.
+    fn renew_pod(&mut self, key: &PodKey, mut record: PodRecord) {
+        let Some(old) = self.pods.remove(key) else { return };
+        self.detach(key, &old);
+        record.counted = old.counted;
+        self.attach(key, &record);
+        self.pods.insert(key.clone(), record);
+        self.recount_pod(key);
+    }
+
+    fn forget_pod(&mut self, key: &PodKey) {
+        let Some(old) = self.pods.remove(key) else { return };
+        self.detach(key, &old);
+        let Some(owner) = old.owner else { return };
+        if let Some(state) = self.owners.get_mut(&owner) {
+            state.pods.remove(key);
+            if let Some(Counted { capacity, slot }) = old.counted {
+                state.ledger.release(capacity, slot);
+            }
+        }
+        self.drop_owner_if_empty(&owner);
+        self.mark_owner(&owner);
+    }
+
+    /// Brings the ledger in line with what the pod is now.
+    pub(super) fn recount_pod(&mut self, key: &PodKey) {
+        let Some(record) = self.pods.get(key) else { return };
+        let Some(owner) = record.owner.clone() else { return };
+        let (old, new) = (record.counted, record.active().then(|| self.counts_as(record)));
+        if old != new
+            && let Some(state) = self.owners.get_mut(&owner)
+        {
+            if let Some(Counted { capacity, slot }) = old {
+                state.ledger.release(capacity, slot);
+            }
+            if let Some(Counted { capacity, slot }) = new {
+                state.ledger.recount(capacity, slot);
+            }
+        }
+        if let Some(record) = self.pods.get_mut(key) {
+            record.counted = new;
+        }
+        self.mark_owner(&owner);
+    }
+
+    fn counts_as(&self, record: &PodRecord) -> Counted {
+        Counted { capacity: self.capacity_of(record), slot: record.slot }
+    }
+
+    /// The type of the node it runs on. Unbound, or bound to a node that was not seen yet, what it was steered to.
+    pub(super) fn capacity_of(&self, record: &PodRecord) -> Option<CapacityType> {
+        let node = record.node.as_ref().and_then(|name| self.nodes.get(name));
+        node.map_or(record.expected, |node| node.class)
+    }
+
+    fn attach(&mut self, key: &PodKey, record: &PodRecord) {
+        if let Some(node) = record.node.clone().filter(|_| !record.finished) {
+            self.occupy(&node, key, &record.requests.clone());
+        }
+    }
+
+    fn detach(&mut self, key: &PodKey, record: &PodRecord) {
+        if let Some(node) = &record.node {
+            self.vacate(node, key, &record.requests);
+        }
+    }
+}

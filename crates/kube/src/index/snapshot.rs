@@ -1,0 +1,318 @@
+//! What the decisions ask for: one workload with its pods, and whether a replacement would find room.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use spotalis_core::capacity::CapacityType;
+use spotalis_core::fit::{self, Demand};
+use spotalis_core::opt_in::OptIn;
+use spotalis_core::policy::{Consequence, Fault, Policy, Problem, keys};
+use spotalis_core::rebalance::{Budgets, Nature, Pod, Rollout, Room, Snapshot};
+use spotalis_core::selector::Labels;
+use spotalis_core::steering::{self, Steering};
+
+use super::admit::slot_of_ordinal;
+use super::pods::PodRecord;
+use super::{Index, PodKey, Provisioner, WorkloadKey, WorkloadKind, WorkloadRecord, convert};
+use crate::names;
+use crate::slim;
+
+/// A workload as Events, metrics and people refer to it.
+#[derive(Clone, Debug)]
+pub struct WorkloadView {
+    /// Its identity.
+    pub key: WorkloadKey,
+    /// Its UID.
+    pub uid: Arc<str>,
+    /// What is wrong with its annotations.
+    pub problems: Arc<[Problem]>,
+    /// What the decision works on.
+    pub snapshot: Snapshot,
+}
+
+/// A pod as people ask about it.
+#[derive(Clone, Debug)]
+pub struct PodView {
+    /// The workload it belongs to, if that is known.
+    pub workload: Option<WorkloadKey>,
+    /// The node it runs on.
+    pub node: Option<Arc<str>>,
+    /// What that node is.
+    pub node_class: Option<CapacityType>,
+}
+
+/// How many nodes there are of a type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeSummary {
+    /// Spot nodes.
+    pub spot: u32,
+    /// On-demand nodes.
+    pub on_demand: u32,
+    /// Nodes of neither class, or of both.
+    pub unknown: u32,
+}
+
+impl Index {
+    /// The workload as it is now.
+    pub fn workload(&self, key: &WorkloadKey) -> Option<WorkloadView> {
+        let record = self.workloads.get(key)?;
+        let opt_in = self.opt_in_of(key, record);
+        let snapshot = match opt_in {
+            OptIn::Managed => self.snapshot(key, record),
+            OptIn::Out | OptIn::Half(_) | OptIn::Never(_) => Snapshot { opt_in, ..empty_snapshot(record, key.kind) },
+        };
+        Some(WorkloadView { key: key.clone(), uid: record.uid.clone(), problems: record.problems.clone(), snapshot })
+    }
+
+    /// The policy of a workload.
+    pub fn policy(&self, key: &WorkloadKey) -> Option<Arc<Policy>> {
+        self.workloads.get(key).map(|record| record.policy.clone())
+    }
+
+    /// Whether a workload is managed.
+    pub fn opt_in(&self, key: &WorkloadKey) -> Option<OptIn> {
+        self.workloads.get(key).map(|record| self.opt_in_of(key, record))
+    }
+
+    /// A pod, if it is known.
+    pub fn pod(&self, namespace: &str, name: &str) -> Option<PodView> {
+        let record = self.pods.get(&PodKey { namespace: namespace.into(), name: name.into() })?;
+        let workload = record.owner.as_ref().and_then(|owner| self.workload_of_owner(owner)).cloned();
+        let node_class = record.node.as_ref().and_then(|node| self.nodes.get(node)).and_then(|node| node.class);
+        Some(PodView { workload, node: record.node.clone(), node_class })
+    }
+
+    /// Nodes by type.
+    pub fn node_summary(&self) -> NodeSummary {
+        let mut summary = NodeSummary::default();
+        for node in self.nodes.values() {
+            match node.class {
+                Some(CapacityType::Spot) => summary.spot += 1,
+                Some(CapacityType::OnDemand) => summary.on_demand += 1,
+                None => summary.unknown += 1,
+            }
+        }
+        summary
+    }
+
+    fn workload_of_owner(&self, owner: &str) -> Option<&WorkloadKey> {
+        match self.replica_sets.get(owner) {
+            Some(replica_set) => self.workload_of_uid.get(replica_set.deployment.as_ref()?),
+            None => self.workload_of_uid.get(owner),
+        }
+    }
+
+    /// The ReplicaSets of a Deployment, or the StatefulSet itself.
+    fn owners_of<'a>(&'a self, key: &WorkloadKey, record: &'a WorkloadRecord) -> Vec<&'a Arc<str>> {
+        match key.kind {
+            WorkloadKind::Deployment => self.revisions.get(&record.uid).into_iter().flatten().collect(),
+            WorkloadKind::StatefulSet => vec![&record.uid],
+        }
+    }
+
+    fn pods_of<'a>(
+        &'a self,
+        key: &WorkloadKey,
+        record: &'a WorkloadRecord,
+    ) -> impl Iterator<Item = (&'a PodKey, &'a PodRecord)> {
+        self.owners_of(key, record)
+            .into_iter()
+            .filter_map(|owner| self.owners.get(owner))
+            .flat_map(|owner| &owner.pods)
+            .filter_map(|pod| self.pods.get_key_value(pod))
+    }
+
+    fn snapshot(&self, key: &WorkloadKey, record: &WorkloadRecord) -> Snapshot {
+        let pods: Vec<(&PodKey, &PodRecord)> = self.pods_of(key, record).collect();
+        let last_change = pods
+            .iter()
+            .flat_map(|(_, pod)| [Some(pod.created), pod.deleted, pod.ready_changed])
+            .flatten()
+            .max();
+        let mut neighbours: BTreeMap<&str, u32> = BTreeMap::new();
+        for node in pods.iter().filter_map(|(_, pod)| pod.node.as_deref()) {
+            *neighbours.entry(node).or_default() += 1;
+        }
+        let mut matching = MatchingBudgets::default();
+        let mut active: Vec<Pod> = pods
+            .iter()
+            .filter(|(_, pod)| pod.active())
+            .map(|(pod_key, pod)| Pod {
+                name: pod_key.name.clone(),
+                uid: pod.uid.clone(),
+                capacity: self.capacity_of(pod),
+                slot: self.slot_of(key, record, pod_key, pod),
+                deletion_cost: pod.deletion_cost,
+                marked: pod.marked && !is_forged(record),
+                ready: pod.ready,
+                current: is_current(key.kind, record, pod),
+                kept: pod.kept,
+                created: pod.created,
+                budgets: self.budgets(&mut matching, &key.namespace, pod),
+                neighbours: pod.node.as_deref().and_then(|node| neighbours.get(node)).copied().unwrap_or(0),
+            })
+            .collect();
+        active.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+        Snapshot { pods: active, last_change, opt_in: OptIn::Managed, ..empty_snapshot(record, key.kind) }
+    }
+
+    fn slot_of(&self, key: &WorkloadKey, record: &WorkloadRecord, pod_key: &PodKey, pod: &PodRecord) -> Option<u32> {
+        match key.kind {
+            WorkloadKind::Deployment => pod.slot,
+            WorkloadKind::StatefulSet => {
+                let start = record.object.spec.ordinals.as_ref().map_or(0, |ordinals| ordinals.start);
+                slot_of_ordinal(&pod_key.name, &key.name, start)
+            }
+        }
+    }
+
+    /// The budgets that select a pod. The API server does not ask them about a pod that runs nowhere.
+    fn budgets(&self, matching: &mut MatchingBudgets, namespace: &Arc<str>, pod: &PodRecord) -> Budgets {
+        if pod.node.is_none() {
+            return Budgets::None;
+        }
+        let names = matching.0.entry(pod.labels.clone()).or_insert_with(|| {
+            self.pdbs
+                .range((namespace.clone(), "".into())..)
+                .take_while(|((of, _), _)| of == namespace)
+                .filter(|(_, pdb)| pdb.selector.as_ref().is_some_and(|selector| selector.matches(&pod.labels)))
+                .map(|((_, name), _)| name.clone())
+                .collect()
+        });
+        match names.as_slice() {
+            [] => Budgets::None,
+            [name] => Budgets::One { name: name.clone(), allows: self.budget_allows(namespace, name, pod.ready) },
+            [_, ..] => Budgets::Several,
+        }
+    }
+
+    fn budget_allows(&self, namespace: &Arc<str>, name: &Arc<str>, ready: bool) -> bool {
+        let Some(pdb) = self.pdbs.get(&(namespace.clone(), name.clone())) else { return true };
+        let healthy = pdb.current_healthy >= pdb.desired_healthy && pdb.desired_healthy > 0;
+        let spares_unready = !ready && (pdb.always_allow_unhealthy || healthy);
+        pdb.current && (pdb.disruptions_allowed > 0 || spares_unready)
+    }
+
+    /// Whether a pod of the workload, moved to `capacity`, would find a node.
+    pub fn room(&self, key: &WorkloadKey, capacity: CapacityType) -> Room {
+        let Some(record) = self.workloads.get(key) else { return Room::None };
+        let template = &record.object.spec.template;
+        let placement = convert::placement(&template.spec);
+        match steering::steer(&placement, capacity, &self.rules.classes, self.steering_rules(&record.policy)) {
+            Steering::Conflict(_) | Steering::Bound => return Room::Excluded,
+            Steering::Satisfied | Steering::Amend(_) => {}
+        }
+        if self.provided(capacity) {
+            return Room::Enough;
+        }
+        let demand = convert::demand(template, &self.rules.classes.of(capacity).tolerations);
+        let occupied = self.occupied_domains(key, record, &demand);
+        let fits = self.nodes.iter().filter(|(_, node)| node.class == Some(capacity)).any(|(name, node)| {
+            let usage = self.usage.get(name);
+            let nothing = fit::Resources::default();
+            let node = fit::Node {
+                labels: &node.labels,
+                taints: &node.taints,
+                ready: node.ready,
+                cordoned: node.cordoned,
+                allocatable: &node.allocatable,
+                pod_capacity: node.pod_capacity,
+                used: usage.map_or(&nothing, |usage| &usage.requested),
+                pods: usage.map_or(0, |usage| u32::try_from(usage.pods.len()).unwrap_or(u32::MAX)),
+            };
+            fit::fits(&demand, &node, |key, value| occupied.contains(&(key.into(), value.into())))
+        });
+        if fits { Room::Enough } else { Room::None }
+    }
+
+    /// Where pods of the workload run, for each topology key that keeps them apart.
+    fn occupied_domains(
+        &self,
+        key: &WorkloadKey,
+        record: &WorkloadRecord,
+        demand: &Demand,
+    ) -> BTreeSet<(Box<str>, Box<str>)> {
+        if demand.apart.is_empty() {
+            return BTreeSet::new();
+        }
+        self.pods_of(key, record)
+            .filter_map(|(_, pod)| self.nodes.get(pod.node.as_ref()?))
+            .flat_map(|node| {
+                demand.apart.iter().filter_map(|key| node.labels.get(key).map(|value| (key.clone(), value.clone())))
+            })
+            .collect()
+    }
+
+    fn provided(&self, capacity: CapacityType) -> bool {
+        match self.rules.provisioner {
+            Provisioner::Always => true,
+            Provisioner::Never => false,
+            Provisioner::Auto => {
+                let place = usize::from(capacity == CapacityType::OnDemand);
+                self.autoscaled || self.node_pools.values().any(|pool| pool.provides[place])
+            }
+        }
+    }
+}
+
+/// Names of the budgets that select each label set: pods of one revision share theirs.
+#[derive(Default)]
+struct MatchingBudgets(BTreeMap<Arc<Labels>, Vec<Arc<str>>>);
+
+fn empty_snapshot(record: &WorkloadRecord, kind: WorkloadKind) -> Snapshot {
+    let deciding = |problem: &&Problem| {
+        matches!(problem.fault, Fault::Invalid { consequence: Consequence::FailsClosed, allowed: _ })
+    };
+    Snapshot {
+        opt_in: OptIn::Out,
+        policy: record.policy.clone(),
+        invalid_key: record.problems.iter().find(deciding).map(|problem| problem.key.as_str().into()),
+        nature: nature(kind, &record.object.spec),
+        replicas: convert::replicas(record.object.spec.replicas),
+        rollout: rollout(kind, &record.object),
+        pods: Vec::new(),
+        last_change: None,
+    }
+}
+
+fn nature(kind: WorkloadKind, spec: &slim::WorkloadSpec) -> Nature {
+    match kind {
+        WorkloadKind::Deployment => Nature::Interchangeable,
+        WorkloadKind::StatefulSet => Nature::Ordinal { on_delete: &*spec.update_strategy.r#type == "OnDelete" },
+    }
+}
+
+/// How far the workload's controller is. With a partition, pods below it stay at the older revision for good.
+fn rollout(kind: WorkloadKind, object: &slim::Workload) -> Rollout {
+    let slim::WorkloadStatus { observed_generation, replicas, updated_replicas, update_revision: _ } = object.status;
+    let wanted = i64::from(convert::replicas(object.spec.replicas));
+    let observed = observed_generation >= object.metadata.generation;
+    let updated = match nature(kind, &object.spec) {
+        Nature::Interchangeable => i64::from(updated_replicas) >= wanted && replicas <= updated_replicas,
+        Nature::Ordinal { on_delete: true } => true,
+        Nature::Ordinal { on_delete: false } => {
+            let partition = object.spec.update_strategy.rolling_update.as_ref().map_or(0, |update| update.partition);
+            i64::from(updated_replicas) >= wanted - i64::from(partition)
+        }
+    };
+    match (object.spec.paused, observed && updated) {
+        (true, _) => Rollout::Paused,
+        (false, true) => Rollout::Settled,
+        (false, false) => Rollout::InProgress,
+    }
+}
+
+fn is_current(kind: WorkloadKind, record: &WorkloadRecord, pod: &PodRecord) -> bool {
+    match kind {
+        // A settled Deployment has pods of one revision only.
+        WorkloadKind::Deployment => true,
+        WorkloadKind::StatefulSet => {
+            pod.labels.get(names::CONTROLLER_REVISION_HASH) == Some(&record.object.status.update_revision)
+        }
+    }
+}
+
+/// A mark that stands in the template proves nothing.
+fn is_forged(record: &WorkloadRecord) -> bool {
+    record.object.spec.template.metadata.annotations.get(keys::ADMISSION_ID).is_some()
+}

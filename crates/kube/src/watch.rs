@@ -1,0 +1,418 @@
+//! From list and watch to the index: one pump for each resource and namespace.
+//!
+//! A list marks what it shows with an epoch and sweeps the rest only when its last page has arrived, so a half-read list
+//! never looks like deletions, and the old view stays in place while a new one is read. A watch that ends is resumed; one
+//! that is too old (410) is listed anew. Every line heard, bookmarks included, keeps the view fresh. What an event means
+//! is the index's affair, and what is done about it the controllers'.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use kube::Client;
+use kube::core::WatchEvent;
+use kube::core::params::{ListParams, WatchParams};
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::index::{Currency, Epoch, Index, Source, View, WorkloadKind};
+use crate::slim::{self, Slim};
+
+/// Objects per page of a list.
+const PAGE: u32 = 500;
+/// The API server ends a watch after this many seconds; kept below the five minutes after which load balancers do.
+const WATCH_SECONDS: u32 = 290;
+/// A list page that takes longer has failed.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A watch without a line for this long is given up and resumed; bookmarks come about once a minute.
+const LINE_TIMEOUT: Duration = Duration::from_secs(120);
+/// First and longest pause after a failure.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// What is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resource {
+    view: View,
+    /// `/api/v1` or `/apis/GROUP/VERSION`.
+    api: &'static str,
+    namespaced: bool,
+}
+
+impl Resource {
+    /// The resource behind a view.
+    pub const fn of(view: View) -> Self {
+        let (api, namespaced) = match view {
+            View::Namespaces | View::Nodes => ("/api/v1", false),
+            View::Pods => ("/api/v1", true),
+            View::Deployments | View::StatefulSets | View::ReplicaSets => ("/apis/apps/v1", true),
+            View::PodDisruptionBudgets => ("/apis/policy/v1", true),
+            View::NodePools => ("/apis/karpenter.sh/v1", false),
+        };
+        Self { view, api, namespaced }
+    }
+
+    /// The collection's path, within `namespace` if it has namespaces and one is given.
+    pub fn path(self, namespace: Option<&str>) -> String {
+        let Self { view, api, namespaced } = self;
+        match namespace.filter(|_| namespaced) {
+            Some(namespace) => format!("{api}/namespaces/{namespace}/{}", view.as_str()),
+            None => format!("{api}/{}", view.as_str()),
+        }
+    }
+
+    /// The API group, empty for the core one.
+    pub fn group(self) -> &'static str {
+        self.api.strip_prefix("/apis/").and_then(|rest| rest.split('/').next()).unwrap_or("")
+    }
+}
+
+/// The index and what to call when it changed.
+#[derive(Clone)]
+pub struct Sink {
+    /// The index.
+    pub index: Arc<Mutex<Index>>,
+    /// Called after every change, outside the lock.
+    pub changed: Arc<dyn Fn() + Send + Sync>,
+    /// The time.
+    pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// Called with every failure of a list or watch.
+    pub failed: Arc<dyn Fn(View, &Failure) + Send + Sync>,
+}
+
+/// Why a list or watch has to be begun anew or resumed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The API server refused or could not be reached.
+    #[error("{verb} {resource} failed")]
+    Api {
+        /// `list` or `watch`: the permission that is missing, if it was refused with 403.
+        verb: &'static str,
+        /// The resource.
+        resource: &'static str,
+        /// What the client says.
+        source: kube::Error,
+    },
+    /// Nothing came in time.
+    #[error("{verb} {resource} was silent for too long")]
+    Silent {
+        /// `list` or `watch`.
+        verb: &'static str,
+        /// The resource.
+        resource: &'static str,
+    },
+    /// The resource version is too old: list anew.
+    #[error("watch {resource}: the resource version is too old")]
+    TooOld {
+        /// The resource.
+        resource: &'static str,
+    },
+    /// The answer is no list.
+    #[error("list {resource}: the answer is not a list")]
+    Unreadable {
+        /// The resource.
+        resource: &'static str,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+impl Failure {
+    /// Whether the API server forbids it, which only an administrator can mend.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Api { source: kube::Error::Api(status), verb: _, resource: _ } if status.code == 403)
+    }
+}
+
+/// An index slot for a kind: how its objects enter and leave.
+pub trait Indexed: Slim {
+    /// It was seen.
+    fn apply(self, index: &mut Index, view: View, epoch: Epoch);
+    /// It is gone.
+    fn delete(&self, index: &mut Index, view: View);
+}
+
+impl Indexed for slim::Namespace {
+    fn apply(self, index: &mut Index, _: View, epoch: Epoch) {
+        index.apply_namespace(self, epoch);
+    }
+
+    fn delete(&self, index: &mut Index, _: View) {
+        index.delete_namespace(&self.metadata.name);
+    }
+}
+
+impl Indexed for slim::Node {
+    fn apply(self, index: &mut Index, _: View, epoch: Epoch) {
+        index.apply_node(&self, epoch);
+    }
+
+    fn delete(&self, index: &mut Index, _: View) {
+        index.delete_node(&self.metadata.name);
+    }
+}
+
+impl Indexed for slim::Pod {
+    fn apply(self, index: &mut Index, _: View, epoch: Epoch) {
+        index.apply_pod(&self, epoch);
+    }
+
+    fn delete(&self, index: &mut Index, _: View) {
+        index.delete_pod(&self.metadata.namespace, &self.metadata.name);
+    }
+}
+
+impl Indexed for slim::Workload {
+    fn apply(self, index: &mut Index, view: View, epoch: Epoch) {
+        index.apply_workload(kind_of(view), self, epoch);
+    }
+
+    fn delete(&self, index: &mut Index, view: View) {
+        index.delete_workload(kind_of(view), &self.metadata.namespace, &self.metadata.name);
+    }
+}
+
+const fn kind_of(view: View) -> WorkloadKind {
+    match view {
+        View::StatefulSets => WorkloadKind::StatefulSet,
+        View::Deployments
+        | View::Namespaces
+        | View::Nodes
+        | View::ReplicaSets
+        | View::Pods
+        | View::PodDisruptionBudgets
+        | View::NodePools => WorkloadKind::Deployment,
+    }
+}
+
+impl Indexed for slim::ReplicaSet {
+    fn apply(self, index: &mut Index, _: View, epoch: Epoch) {
+        index.apply_replica_set(&self, epoch);
+    }
+
+    fn delete(&self, index: &mut Index, _: View) {
+        index.delete_replica_set(&self.metadata.uid);
+    }
+}
+
+impl Indexed for slim::PodDisruptionBudget {
+    fn apply(self, index: &mut Index, _: View, epoch: Epoch) {
+        index.apply_pdb(self, epoch);
+    }
+
+    fn delete(&self, index: &mut Index, _: View) {
+        index.delete_pdb(&self.metadata.namespace, &self.metadata.name);
+    }
+}
+
+impl Indexed for slim::NodePool {
+    fn apply(self, index: &mut Index, _: View, epoch: Epoch) {
+        index.apply_node_pool(&self, epoch);
+    }
+
+    fn delete(&self, index: &mut Index, _: View) {
+        index.delete_node_pool(&self.metadata.name);
+    }
+}
+
+/// A page of a list; the items are read one by one, so that one unreadable object costs only itself.
+#[derive(Deserialize)]
+struct Page<'a> {
+    metadata: PageMeta,
+    #[serde(borrow, default)]
+    items: Option<Vec<&'a RawValue>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PageMeta {
+    #[serde(default)]
+    resource_version: String,
+    #[serde(default)]
+    r#continue: Option<String>,
+}
+
+/// Reads one view into the index, for ever. `namespace` narrows it to one namespace.
+pub async fn pump<K: Indexed + std::fmt::Debug>(client: Client, resource: Resource, namespace: Option<String>, sink: Sink) {
+    let mut pump = Pump::new(client, resource, namespace.as_deref(), sink);
+    let mut version: Option<String> = None;
+    loop {
+        let step = match &version {
+            None => pump.list::<K>().await,
+            Some(from) => pump.watch::<K>(from).await,
+        };
+        match step {
+            Ok(next) => version = Some(next),
+            Err(failure) => {
+                pump.disconnected();
+                (pump.sink.failed)(resource.view, &failure);
+                match failure {
+                    Failure::TooOld { resource: _ } => version = None,
+                    Failure::Api { .. } | Failure::Silent { .. } | Failure::Unreadable { .. } => {}
+                }
+                tokio::time::sleep(pump.pause).await;
+                pump.pause = (pump.pause * 2).min(BACKOFF.1);
+            }
+        }
+    }
+}
+
+/// Lists one view into the index, once; for commands that look and end.
+pub async fn read<K: Indexed + std::fmt::Debug>(
+    client: Client,
+    resource: Resource,
+    namespace: Option<&str>,
+    sink: Sink,
+) -> Result<(), Failure> {
+    let mut pump = Pump::new(client, resource, namespace, sink);
+    pump.list::<K>().await.map(|_| ())
+}
+
+struct Pump {
+    client: Client,
+    resource: Resource,
+    source: Source,
+    path: String,
+    sink: Sink,
+    epoch: Epoch,
+    pause: Duration,
+}
+
+impl Pump {
+    fn new(client: Client, resource: Resource, namespace: Option<&str>, sink: Sink) -> Self {
+        let namespace = namespace.filter(|_| resource.namespaced);
+        let source = Source { view: resource.view, namespace: namespace.map(Into::into) };
+        sink.index.lock().expect_source(source.clone());
+        Self { client, resource, source, path: resource.path(namespace), sink, epoch: 0, pause: BACKOFF.0 }
+    }
+
+    /// Lists everything; the resource version to watch from.
+    async fn list<K: Indexed>(&mut self) -> Result<String, Failure> {
+        self.epoch = self.sink.index.lock().begin_list();
+        let mut params = ListParams::default().limit(PAGE);
+        loop {
+            let request = kube::core::Request::new(&self.path).list(&params).map_err(|error| self.request_error(error))?;
+            let text = self.timed("list", self.client.request_text(request)).await?;
+            let next = self.read_page::<K>(&text)?;
+            match next.r#continue.filter(|token| !token.is_empty()) {
+                Some(token) => params = ListParams::default().limit(PAGE).continue_token(&token),
+                None => {
+                    let now = (self.sink.now)();
+                    {
+                        let mut index = self.sink.index.lock();
+                        index.sweep(&self.source, self.epoch);
+                        index.set_currency(&self.source, Currency { synced: true, heard: now, disconnected: None });
+                    }
+                    (self.sink.changed)();
+                    return Ok(next.resource_version);
+                }
+            }
+        }
+    }
+
+    fn read_page<K: Indexed>(&self, text: &str) -> Result<PageMeta, Failure> {
+        let resource = self.resource.view.as_str();
+        let page: Page<'_> = serde_json::from_str(text).map_err(|source| Failure::Unreadable { resource, source })?;
+        let objects: Vec<K> = page.items.into_iter().flatten().filter_map(|raw| self.read_object(raw)).collect();
+        let mut index = self.sink.index.lock();
+        for object in objects {
+            object.apply(&mut index, self.resource.view, self.epoch);
+        }
+        Ok(page.metadata)
+    }
+
+    fn read_object<K: Indexed>(&self, raw: &RawValue) -> Option<K> {
+        serde_json::from_str(raw.get())
+            .inspect_err(|error| tracing::warn!(resource = self.resource.view.as_str(), %error, "skipped an unreadable object"))
+            .ok()
+    }
+
+    /// Watches from a version until the server ends the watch; the version to resume from.
+    async fn watch<K: Indexed>(&mut self, from: &str) -> Result<String, Failure> {
+        let resource = self.resource.view.as_str();
+        let params = WatchParams::default().timeout(WATCH_SECONDS);
+        let request = kube::core::Request::new(&self.path).watch(&params, from).map_err(|error| self.request_error(error))?;
+        let stream = self.timed("watch", self.client.request_events::<K>(request)).await?;
+        let mut stream = std::pin::pin!(stream);
+        let mut version = from.to_owned();
+        self.heard();
+        loop {
+            let Ok(line) = tokio::time::timeout(LINE_TIMEOUT, stream.next()).await else {
+                return Err(Failure::Silent { verb: "watch", resource });
+            };
+            match line {
+                None => return Ok(version),
+                Some(Ok(event)) => {
+                    self.pause = BACKOFF.0;
+                    if let Some(seen) = self.apply(event)? {
+                        version = seen;
+                    }
+                }
+                // One line that cannot be read is one object lost from view until the next list; the rest goes on.
+                Some(Err(kube::Error::SerdeError(error))) => {
+                    tracing::warn!(resource, %error, "skipped an unreadable event");
+                }
+                Some(Err(source)) => return Err(Failure::Api { verb: "watch", resource, source }),
+            }
+        }
+    }
+
+    /// Applies one event; the resource version it shows.
+    fn apply<K: Indexed>(&self, event: WatchEvent<K>) -> Result<Option<String>, Failure> {
+        let view = self.resource.view;
+        let resource = view.as_str();
+        let version = match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                let version = object.meta().resource_version.to_string();
+                object.apply(&mut self.sink.index.lock(), view, self.epoch);
+                version
+            }
+            WatchEvent::Deleted(object) => {
+                object.delete(&mut self.sink.index.lock(), view);
+                object.meta().resource_version.to_string()
+            }
+            WatchEvent::Bookmark(bookmark) => bookmark.metadata.resource_version,
+            WatchEvent::Error(status) if status.code == 410 => return Err(Failure::TooOld { resource }),
+            WatchEvent::Error(status) => {
+                return Err(Failure::Api { verb: "watch", resource, source: kube::Error::Api(status) });
+            }
+        };
+        self.heard();
+        (self.sink.changed)();
+        Ok(Some(version).filter(|version| !version.is_empty()))
+    }
+
+    async fn timed<T>(
+        &self,
+        verb: &'static str,
+        call: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, Failure> {
+        let resource = self.resource.view.as_str();
+        match tokio::time::timeout(PAGE_TIMEOUT, call).await {
+            Err(_) => Err(Failure::Silent { verb, resource }),
+            Ok(Err(kube::Error::Api(status))) if status.code == 410 => Err(Failure::TooOld { resource }),
+            Ok(Err(source)) => Err(Failure::Api { verb, resource, source }),
+            Ok(Ok(value)) => Ok(value),
+        }
+    }
+
+    fn request_error(&self, source: kube::core::request::Error) -> Failure {
+        Failure::Api { verb: "list", resource: self.resource.view.as_str(), source: kube::Error::BuildRequest(source) }
+    }
+
+    /// Something was heard: the view is connected and current.
+    fn heard(&self) {
+        let now = (self.sink.now)();
+        self.sink.index.lock().update_currency(&self.source, |currency| {
+            Currency { heard: now, disconnected: None, ..currency }
+        });
+    }
+
+    fn disconnected(&self) {
+        let now = (self.sink.now)();
+        self.sink.index.lock().update_currency(&self.source, |currency| {
+            Currency { disconnected: Some(currency.disconnected.unwrap_or(now)), ..currency }
+        });
+    }
+}
