@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use serde::Deserialize;
 use serde::de::value::StrDeserializer;
 use serde::de::{
     self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Expected, IntoDeserializer, MapAccess, SeqAccess,
@@ -238,7 +237,7 @@ impl<'de> Deserializer<'de> for Node {
             _ => None,
         };
         match number {
-            Some(number) => visitor.visit_i64(number).map_err(|mistake| mistake.at(&self.origin)),
+            Some(number) => visitor.visit_i64(number).map_err(|mistake: Mistake| mistake.at(&self.origin)),
             None => self.deserialize_any(visitor),
         }
     }

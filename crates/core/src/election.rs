@@ -604,7 +604,7 @@ mod tests {
         let mut elector = seen(record("", 1), s(1));
         written(&mut elector, s(1));
         elector.answered(Reply::Record(record("a", 2)), s(4));
-        assert!(elector.may_write(s(11) - MS));
+        assert!(elector.may_write(MS * 10_999));
         assert!(!elector.may_write(s(11)));
         assert_eq!(elector.remaining(s(4)), s(7));
         assert_eq!(elector.next(s(11)), Step::StepDown);
@@ -627,7 +627,7 @@ mod tests {
         assert_eq!(elector.next(s(1)), Step::Wait { until: s(3) });
         assert_eq!(written(&mut elector, s(3)), Write::Renew { version: "2".into(), transitions: 3 });
         elector.answered(Reply::Record(record("a", 3)), s(3));
-        assert!(elector.may_write(s(13) - MS));
+        assert!(elector.may_write(MS * 12_999));
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod duration;
 pub mod election;
 pub mod fit;
 pub mod opt_in;
+pub mod plan;
 pub mod policy;
 pub mod reason;
 pub mod rebalance;

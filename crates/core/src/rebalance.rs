@@ -140,6 +140,8 @@ pub struct Probe {
 pub struct Circumstances {
     /// All watches are synced and none is silent.
     pub fresh: bool,
+    /// An eviction of ours was accepted and the view does not show it yet.
+    pub awaited: bool,
     /// `webhook.enabled`.
     pub steering: bool,
     /// Another disruption is allowed in the cluster.
@@ -294,7 +296,7 @@ fn settled(snapshot: &Snapshot, circumstances: &Circumstances) -> Result<(), Rea
         Rollout::Paused => return Err(Reason::Paused),
         Rollout::InProgress => return Err(Reason::RolloutInProgress),
     }
-    if snapshot.pods.len() != snapshot.replicas as usize {
+    if circumstances.awaited || snapshot.pods.len() != snapshot.replicas as usize {
         return Err(Reason::Scaling);
     }
     Ok(())

@@ -44,7 +44,7 @@ pub struct Rules {
     /// Who is managed.
     pub opt_in: OptInRules,
     /// How nodes are classified.
-    pub classes: CapacityClasses,
+    pub classes: Arc<CapacityClasses>,
     /// What holds where no object says anything.
     pub defaults: Defaults,
     /// How to treat a user's own entry for the class's key.
@@ -324,6 +324,11 @@ impl Index {
     /// The workloads that something happened to since the last call, in order.
     pub fn take_changed(&mut self) -> BTreeSet<WorkloadKey> {
         std::mem::take(&mut self.changed)
+    }
+
+    /// What the API server calls a workload.
+    pub fn uid(&self, key: &WorkloadKey) -> Option<Arc<str>> {
+        self.workloads.get(key).map(|record| record.uid.clone())
     }
 
     /// Every workload known.

@@ -567,10 +567,7 @@ mod tests {
     #[test]
     fn a_refusal_names_what_was_tried() {
         let error = accepted(PATCH, answer(403, &[], &status(403, "Forbidden", "{}"))).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "not allowed to patch nodes: the words; check the roles that the chart installs"
-        );
+        assert_eq!(error.to_string(), "not allowed to patch nodes: the words; check the roles that the chart installs");
     }
 
     #[tokio::test(start_paused = true)]
@@ -619,7 +616,7 @@ mod tests {
         limit.pause(Duration::from_secs(9));
         limit.turn().await;
         assert_eq!(start.elapsed(), Duration::from_secs(10));
-        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::time::advance(Duration::from_mins(1)).await;
         limit.set(1, 1);
         let start = Instant::now();
         for _ in 0..3 {

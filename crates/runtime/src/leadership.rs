@@ -127,7 +127,7 @@ pub struct Leadership {
 
 enum Mode {
     Alone { _state: watch::Sender<LeaderState>, resigned: CancellationToken },
-    Elected(Mutex<Elector>),
+    Elected(Box<Mutex<Elector>>),
 }
 
 impl fmt::Debug for Leadership {
@@ -156,7 +156,7 @@ impl Leadership {
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, state) = watch::channel(LeaderState::default());
         let elector = Elector::new(candidate.identity.as_str(), candidate.timing);
-        let mode = Arc::new(Mode::Elected(Mutex::new(elector)));
+        let mode = Arc::new(Mode::Elected(Box::new(Mutex::new(elector))));
         let leadership = Self { mode, state, clock, in_flight: TaskTracker::new() };
         let api = Api::namespaced(candidate.client.clone(), &candidate.namespace);
         let campaign = Campaign {
@@ -422,9 +422,8 @@ struct LeaseCalls {
 
 impl LeaseCalls {
     fn events(&self) -> LeaseEvents {
-        let parameters = WatchParams::default()
-            .fields(&format!("metadata.name={}", self.candidate.lease))
-            .timeout(WATCH_SECONDS);
+        let parameters =
+            WatchParams::default().fields(&format!("metadata.name={}", self.candidate.lease)).timeout(WATCH_SECONDS);
         let api = self.api.clone();
         // From version 0 the server begins with the Lease as it is.
         futures::stream::once(async move { api.watch(&parameters, "0").await }).try_flatten().boxed()

@@ -155,7 +155,7 @@ impl Metrics {
         self.freshness.clone()
     }
 
-    /// All of it as OpenMetrics text.
+    /// All of it as `OpenMetrics` text.
     pub fn encode(&self) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("a String takes any text");
@@ -305,8 +305,7 @@ mod tests {
         registry.register("strays", "Strays", Counter::<u64>::default());
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        let table =
-            [MetricDoc { name: "evictions_total", kind: Kind::Counter, labels: &["type"], help: "Evictions" }];
+        let table = [MetricDoc { name: "evictions_total", kind: Kind::Counter, labels: &["type"], help: "Evictions" }];
         assert_eq!(
             undocumented(&text, &[&table]),
             ["evictions_total has an undocumented label pod", "spotalis_strays is in no table"]

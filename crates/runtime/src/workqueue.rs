@@ -33,7 +33,7 @@ impl Backoff {
 impl Default for Backoff {
     /// 100 ms to 60 s.
     fn default() -> Self {
-        Self { first: Duration::from_millis(100), limit: Duration::from_secs(60) }
+        Self { first: Duration::from_millis(100), limit: Duration::from_mins(1) }
     }
 }
 

@@ -12,7 +12,7 @@ use http::{Request, Response};
 use kube::Client;
 
 use crate::apiclient::{ApiError, Call, RateLimit, TransportError, accepted, send};
-use crate::leadership::{Leadership, NotLeading};
+use crate::leadership::{Leadership, NotLeading, Permit};
 
 /// A write that did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +99,7 @@ impl Writer {
             Fence::Leader => Some(leadership.permit()?),
             Fence::Anyone => None,
         };
-        let remaining = permit.as_ref().map_or(Duration::MAX, |permit| permit.remaining());
+        let remaining = permit.as_ref().map_or(Duration::MAX, Permit::remaining);
         let sent = send(client, request, remaining.min(*limit)).await;
         drop(permit);
         Ok(sent.map_err(|source: TransportError| ApiError::Transport { call, source })?)

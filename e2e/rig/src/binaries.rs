@@ -4,6 +4,7 @@
 //! renamed, under a file lock. So a second run builds nothing, another clone neither; two builders at once build once;
 //! and one that dies leaves nothing that looks finished.
 
+use std::env::consts;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader};
@@ -181,63 +182,54 @@ const RECIPE: &str = "1";
 impl Bundle {
     /// The bundle's directory in the cache, filled.
     fn obtain(&self, cache: &Path) -> Result<PathBuf, BinariesError> {
-        create_dir(cache)?;
-        let lock_file = cache.join(format!("{}.lock", self.name));
-        let lock = File::create(&lock_file).map_err(file("create", &lock_file))?;
-        if lock.try_lock().is_err() {
-            say(format!("rig: waiting for another build of {} to end", self.name));
-            lock.lock().map_err(file("lock", &lock_file))?;
+        let target = cache.join(self.directory());
+        if target.is_dir() {
+            return Ok(target);
         }
-        let prefix = format!("{}-{:016x}", self.name, self.key());
-        let work = cache.join(format!(".{prefix}"));
-        remove_dir(&work)?;
-        create_dir(&work)?;
-        let found = match self.toolchain(&work, cache)? {
-            Some(toolchain) => self.obtain_with(cache, &work, &format!("{prefix}-{toolchain}")),
-            None => self.obtain_without_go(cache, &prefix),
-        };
-        remove_dir(&work)?;
-        found
-    }
-
-    fn obtain_with(&self, cache: &Path, work: &Path, name: &str) -> Result<PathBuf, BinariesError> {
-        let target = cache.join(name);
+        create_dir(cache)?;
+        let _lock = self.lock(cache)?;
+        // Somebody else may have built it while this process waited.
         if !target.is_dir() {
-            let fresh = self.build(work)?;
-            fs::rename(&fresh, &target).map_err(file("name", &target))?;
+            self.build_into(&target, cache)?;
         }
         Ok(target)
     }
 
-    /// Whatever Go built it: without one of our own there is no better choice.
-    fn obtain_without_go(&self, cache: &Path, prefix: &str) -> Result<PathBuf, BinariesError> {
-        let prefix = format!("{prefix}-");
-        let mut candidates: Vec<PathBuf> = entries(cache)?
-            .into_iter()
-            .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)))
-            .collect();
-        candidates.pop().ok_or_else(|| BinariesError::NoGo { bundle: self.name, cache: cache.to_owned() })
+    /// Named by all that decides its content but the version of Go: that one changes how the programs are compiled, not
+    /// what they do, and a filled cache is of use where there is no Go at all.
+    fn directory(&self) -> String {
+        let key = fnv1a(&[RECIPE, self.go_mod, self.go_sum]);
+        format!("{}-{key:016x}-{}-{}", self.name, consts::OS, consts::ARCH)
     }
 
-    fn key(&self) -> u64 {
-        fnv1a(&[RECIPE, self.go_mod, self.go_sum])
+    /// Held until dropped, or until this process ends in whatever way.
+    fn lock(&self, cache: &Path) -> Result<File, BinariesError> {
+        let path = cache.join(format!("{}.lock", self.name));
+        let lock = File::create(&path).map_err(file("create", &path))?;
+        if lock.try_lock().is_err() {
+            say(format!("rig: waiting for another build of {} to end", self.name));
+            lock.lock().map_err(file("lock", &path))?;
+        }
+        Ok(lock)
     }
 
-    /// What compiles: version and platform. `None` without Go.
-    fn toolchain(&self, work: &Path, cache: &Path) -> Result<Option<String>, BinariesError> {
+    fn build_into(&self, target: &Path, cache: &Path) -> Result<(), BinariesError> {
+        let work = cache.join(format!(".{}", self.name));
+        // Left by one that died.
+        remove_dir(&work)?;
+        create_dir(&work)?;
         write(&work.join("go.mod"), self.go_mod)?;
         write(&work.join("go.sum"), self.go_sum)?;
-        match self.go(work, &["env", "GOVERSION", "GOOS", "GOARCH"]) {
-            Ok(said) => Ok(Some(said.split_whitespace().collect::<Vec<_>>().join("-"))),
-            Err(BinariesError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound && cache.is_dir() => {
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+        let built = self.build(&work, cache).and_then(|fresh| fs::rename(&fresh, target).map_err(file("name", target)));
+        remove_dir(&work)?;
+        built
     }
 
     /// Builds all programs of the module and collects the files, in a directory under `work`.
-    fn build(&self, work: &Path) -> Result<PathBuf, BinariesError> {
+    fn build(&self, work: &Path, cache: &Path) -> Result<PathBuf, BinariesError> {
+        if !has_go() {
+            return Err(BinariesError::NoGo { bundle: self.name, cache: cache.to_owned() });
+        }
         let fresh = work.join("fresh");
         create_dir(&fresh)?;
         let mut building = Building::begin(self.name);
@@ -300,6 +292,11 @@ impl Bundle {
     fn failed(&self, args: &[&str], tail: String) -> BinariesError {
         BinariesError::Go { bundle: self.name, args: args.join(" "), tail }
     }
+}
+
+fn has_go() -> bool {
+    let asked = Command::new("go").arg("version").stdin(Stdio::null()).stdout(Stdio::null()).status();
+    !matches!(asked, Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
 /// The last lines of something long.
@@ -406,17 +403,20 @@ mod tests {
     }
 
     #[test]
-    fn without_go_a_filled_cache_serves_and_an_empty_one_says_so() {
+    fn what_is_in_the_cache_needs_no_go() {
         let cache = std::env::temp_dir().join(format!("rig-binaries-{}", std::process::id()));
-        let prefix = format!("kwok-{:016x}", KWOK.key());
-        create_dir(&cache).unwrap();
-        let error = KWOK.obtain_without_go(&cache, &prefix).unwrap_err();
+        let filled = cache.join(KWOK.directory());
+        create_dir(&filled).unwrap();
+        assert_eq!(KWOK.obtain(&cache).unwrap(), filled);
+        remove_dir(&cache).unwrap();
+    }
+
+    #[test]
+    fn a_missing_go_is_told_apart_and_says_what_to_do() {
+        let error = BinariesError::NoGo { bundle: "kwok", cache: "/cache".into() };
         assert!(error.is_no_go());
         assert!(error.to_string().contains("install Go"), "{error}");
-        create_dir(&cache.join(format!("{prefix}-go1.26.8-linux-amd64"))).unwrap();
-        let found = KWOK.obtain_without_go(&cache, &prefix).unwrap();
-        assert!(found.ends_with(format!("{prefix}-go1.26.8-linux-amd64")));
-        remove_dir(&cache).unwrap();
+        assert!(!BinariesError::Go { bundle: "kwok", args: String::new(), tail: String::new() }.is_no_go());
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub use node::{FakeNode, NodeKind, Room};
 pub use part::Part;
 pub use port::free_port;
 pub use report::say;
-pub use rig::{Rig, RigError, RigOptions};
+pub use rig::{Rig, RigError, RigOptions, on_rig};
 pub use stages::{CRASH_AFTER, READY_AFTER, RECOVER_AFTER, Stages, TERMINATED_AFTER};
 pub use standing::{Standing, StandingError};
 pub use wait::{TimedOut, until};

@@ -154,6 +154,21 @@ pub enum RigError {
     NoAudit,
 }
 
+/// Runs a test on a rig of its own. Logs and data stay, and are told of, when the test panics or returns an error.
+///
+/// Skips as [`Rig::start_or_skip`] does.
+pub async fn on_rig<E: From<RigError>>(
+    options: RigOptions,
+    test: impl AsyncFnOnce(&Rig) -> Result<(), E>,
+) -> Result<(), E> {
+    let Some(rig) = Box::pin(Rig::start_or_skip(options)).await? else { return Ok(()) };
+    let passed = Box::pin(test(&rig)).await;
+    if passed.is_err() {
+        rig.keep();
+    }
+    passed
+}
+
 /// A running control plane. Dropping it ends it; its directory stays when that happens in a panic.
 pub struct Rig {
     name: String,
@@ -162,7 +177,7 @@ pub struct Rig {
     config: Config,
     client: Client,
     running: Mutex<BTreeMap<Part, Component>>,
-    numbered: AtomicU32,
+    numbered: Mutex<BTreeMap<NodeKind, u32>>,
     keep: AtomicBool,
     ready_after: Duration,
 }
@@ -227,7 +242,7 @@ impl Rig {
             client: Client::try_from(config.clone())?,
             config,
             running: Mutex::default(),
-            numbered: AtomicU32::new(0),
+            numbered: Mutex::default(),
             keep: AtomicBool::new(false),
             ready_after: Duration::ZERO,
         })
@@ -407,7 +422,7 @@ impl Rig {
 
     /// Creates `count` nodes of a kind, waits until they are usable, and tells their names.
     pub async fn add_nodes(&self, count: u32, kind: NodeKind) -> Result<Vec<String>, RigError> {
-        let first = self.numbered.fetch_add(count, Ordering::Relaxed);
+        let first = self.count_on(kind, count);
         let mut names = Vec::new();
         for number in first..first + count {
             let node = FakeNode::numbered(kind, number);
@@ -416,6 +431,15 @@ impl Rig {
         }
         self.nodes_usable(&names).await?;
         Ok(names)
+    }
+
+    /// The number of the first of `count` new nodes of a kind.
+    fn count_on(&self, kind: NodeKind, count: u32) -> u32 {
+        let mut numbered = self.numbered.lock();
+        let next = numbered.entry(kind).or_default();
+        let first = *next;
+        *next += count;
+        first
     }
 
     /// Waits until the scheduler would use every one of these nodes.

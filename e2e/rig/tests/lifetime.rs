@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use spotalis_rig::{NodeKind, Part, Rig, RigOptions, Standing, say, until};
+use spotalis_rig::{NodeKind, Part, Rig, RigOptions, Standing, on_rig, say, until};
 
 /// Set in the child process that plays a holder.
 const HOLD: &str = "RIG_TEST_HOLD";
@@ -77,6 +77,33 @@ async fn a_program_that_cannot_start_is_quoted() -> Result<()> {
     let log = error.split_once("the end of ").and_then(|(_, rest)| rest.split_once(" says")).context("a log")?.0;
     let dir = Path::new(log).parent().context("a directory")?;
     assert!(dir.is_dir(), "what failed keeps its logs");
+    fs::remove_dir_all(dir)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_panic_keeps_the_logs_and_nothing_else() -> Result<()> {
+    let Some(rig) = Rig::start_or_skip(RigOptions::default()).await? else { return Ok(()) };
+    let (pids, dir) = (rig.pids(), rig.dir().to_owned());
+    let test = tokio::spawn(async move { panic!("on purpose, with {rig:?}") });
+    assert!(test.await.unwrap_err().is_panic());
+    assert_eq!(living(&pids), []);
+    assert!(dir.join("kube-apiserver.log").is_file());
+    fs::remove_dir_all(dir)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_error_keeps_the_logs_as_well() -> Result<()> {
+    let mut kept = None;
+    let options = RigOptions::default();
+    let failed = on_rig(options, async |rig| {
+        kept = Some(rig.dir().to_owned());
+        Err(anyhow::anyhow!("on purpose"))
+    });
+    let (failed, Some(dir)) = (failed.await, kept) else { return Ok(()) };
+    assert!(failed.is_err());
+    assert!(dir.join("kube-apiserver.log").is_file());
     fs::remove_dir_all(dir)?;
     Ok(())
 }

@@ -9,6 +9,8 @@ use spotalis_core::admission::{Doubt, Question, Shape, Verdict};
 use spotalis_core::capacity::CapacityType;
 use spotalis_core::opt_in::OptIn;
 use spotalis_core::policy::Policy;
+use spotalis_core::slots::MAX_SLOT;
+use spotalis_core::steering::{self, PodPlacement, Steering, UserConstraint};
 
 use super::{Index, PodKey, View, WorkloadKey, WorkloadKind, convert};
 
@@ -31,8 +33,8 @@ pub struct Newcomer<'a> {
     pub steered: Option<CapacityType>,
     /// Label `pod-template-hash`.
     pub template_hash: Option<&'a str>,
-    /// The one type its own constraints allow, if they leave only one.
-    pub pinned: Option<CapacityType>,
+    /// What it says about where it wants to run.
+    pub placement: &'a PodPlacement<'a>,
 }
 
 /// What the index says.
@@ -44,6 +46,13 @@ pub enum Answer {
     OwnerUnknown,
     /// Steered by an earlier call for the same creation: nothing to add.
     Already(CapacityType),
+    /// Its own constraints exclude both types: it is left alone and counts as neither.
+    Unplaceable {
+        /// The constraint.
+        constraint: UserConstraint,
+        /// The workload it belongs to.
+        workload: WorkloadKey,
+    },
     /// Decided.
     Decided {
         /// Where it goes.
@@ -66,6 +75,16 @@ pub enum Untouched {
     UnknownOwner,
     /// The name of a StatefulSet's pod does not end in an ordinal of it.
     NoOrdinal,
+    /// It is bound to a node already.
+    Bound,
+}
+
+/// The types that a pod's own constraints leave.
+enum Reach {
+    Bound,
+    Both,
+    Only(CapacityType),
+    Nowhere(UserConstraint),
 }
 
 /// The owner as the index knows it.
@@ -105,12 +124,18 @@ impl Index {
             return Answer::Already(steered);
         }
         let policy = record.policy.clone();
+        let pinned = match self.reach(newcomer.placement, &policy) {
+            Reach::Bound => return Answer::Untouched(Untouched::Bound),
+            Reach::Nowhere(constraint) => return Answer::Unplaceable { constraint, workload: key },
+            Reach::Only(capacity) => Some(capacity),
+            Reach::Both => None,
+        };
         let question = Question {
             id: newcomer.id,
             dry_run: newcomer.dry_run,
             target: policy.target(),
             shape: shape.unwrap_or(Shape::Interchangeable { replicas: u32::MAX }),
-            pinned: newcomer.pinned,
+            pinned,
             doubt: self.doubt(unknown, now),
             now,
         };
@@ -118,6 +143,23 @@ impl Index {
         let verdict = self.owners.entry(owner.clone()).or_default().ledger.decide(&question);
         self.drop_owner_if_empty(&owner);
         Answer::Decided { verdict, policy, workload: key }
+    }
+
+    /// Which types the pod could be steered to.
+    fn reach(&self, placement: &PodPlacement<'_>, policy: &Policy) -> Reach {
+        let rules = self.steering_rules(policy);
+        let conflict = |capacity| match steering::steer(placement, capacity, &self.rules.classes, rules) {
+            Steering::Bound => Err(Reach::Bound),
+            Steering::Satisfied | Steering::Amend(_) => Ok(None),
+            Steering::Conflict(conflict) => Ok(Some(conflict.constraint)),
+        };
+        match (conflict(CapacityType::Spot), conflict(CapacityType::OnDemand)) {
+            (Err(bound), _) | (_, Err(bound)) => bound,
+            (Ok(None), Ok(None)) => Reach::Both,
+            (Ok(None), Ok(Some(_))) => Reach::Only(CapacityType::Spot),
+            (Ok(Some(_)), Ok(None)) => Reach::Only(CapacityType::OnDemand),
+            (Ok(Some(_)), Ok(Some(constraint))) => Reach::Nowhere(constraint),
+        }
     }
 
     fn doubt(&self, unknown_owner: bool, now: Timestamp) -> Option<Doubt> {
@@ -171,8 +213,10 @@ impl Index {
     }
 }
 
-/// The slot of `NAME-ORDINAL`: the ordinal minus the first one, plus one.
+/// The slot of `NAME-ORDINAL`: the ordinal minus the first one, plus one. Anybody may create a pod that names a
+/// StatefulSet as its owner, so the ordinal is no more to be trusted than a claim.
 pub(super) fn slot_of_ordinal(pod: &str, stateful_set: &str, start: i32) -> Option<u32> {
-    let ordinal: i64 = pod.strip_prefix(stateful_set)?.strip_prefix('-')?.parse().ok()?;
-    u32::try_from(ordinal - i64::from(start) + 1).ok().filter(|slot| *slot >= 1)
+    let ordinal: u32 = pod.strip_prefix(stateful_set)?.strip_prefix('-')?.parse().ok()?;
+    let slot = i64::from(ordinal) - i64::from(start) + 1;
+    u32::try_from(slot).ok().filter(|slot| (1..=MAX_SLOT).contains(slot))
 }

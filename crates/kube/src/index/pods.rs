@@ -35,6 +35,8 @@ pub(super) struct PodRecord {
     pub marked: bool,
     pub ready: bool,
     pub kept: bool,
+    /// Phase Pending: not scheduled, or none of its containers has started.
+    pub pending: bool,
     /// Succeeded or Failed.
     pub finished: bool,
     pub created: Timestamp,
@@ -64,6 +66,11 @@ impl Index {
             Some(old) if old.uid != record.uid => {
                 self.forget_pod(&key);
                 self.welcome_pod(key, record, id);
+            }
+            // Released by its owner when its labels no longer match, or adopted by another one.
+            Some(old) if old.owner != record.owner => {
+                self.forget_pod(&key);
+                self.adopt_pod(key, record);
             }
             None => self.welcome_pod(key, record, id),
             Some(_) => self.renew_pod(&key, record),
@@ -102,6 +109,7 @@ impl Index {
             ready: ready.is_some_and(|condition| &*condition.status == "True"),
             kept: annotation(names::KARPENTER_DO_NOT_DISRUPT) == Some("true")
                 || annotation(names::SAFE_TO_EVICT) == Some("false"),
+            pending: &*status.phase == "Pending",
             finished: matches!(&*status.phase, "Succeeded" | "Failed"),
             created: metadata.creation_timestamp.unwrap_or(Timestamp::UNIX_EPOCH),
             deleted: metadata.deletion_timestamp.map(|gone| gone.checked_sub(grace).unwrap_or(gone)),
@@ -113,20 +121,25 @@ impl Index {
         }
     }
 
-    /// A pod that was not known: settles its reservation if it is active.
+    /// A pod that was not known: settles its reservation, even if it is on its way out already.
     fn welcome_pod(&mut self, key: PodKey, mut record: PodRecord, id: Option<&str>) {
         if let Some(owner) = record.owner.clone() {
-            let counted = record.active().then(|| self.counts_as(&record));
-            let state = self.owners.entry(owner.clone()).or_default();
-            state.pods.insert(key.clone());
-            if let Some(Counted { capacity, slot }) = counted {
-                state.ledger.settle(id, capacity, slot);
-            }
-            record.counted = counted;
-            self.mark_owner(&owner);
+            let counted = self.counts_as(&record);
+            let state = self.owners.entry(owner).or_default();
+            state.ledger.settle(id, counted.capacity, counted.slot);
+            record.counted = Some(counted);
+        }
+        self.adopt_pod(key, record);
+    }
+
+    /// A pod that its owner did not have before. Settles nothing.
+    fn adopt_pod(&mut self, key: PodKey, record: PodRecord) {
+        if let Some(owner) = &record.owner {
+            self.owners.entry(owner.clone()).or_default().pods.insert(key.clone());
         }
         self.attach(&key, &record);
-        self.pods.insert(key, record);
+        self.pods.insert(key.clone(), record);
+        self.recount_pod(&key);
     }
 
     /// A known pod changed.

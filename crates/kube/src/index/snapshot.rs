@@ -9,7 +9,7 @@ use spotalis_core::opt_in::OptIn;
 use spotalis_core::policy::{Consequence, Fault, Policy, Problem, keys};
 use spotalis_core::rebalance::{Budgets, Nature, Pod, Rollout, Room, Snapshot};
 use spotalis_core::selector::Labels;
-use spotalis_core::steering::{self, Steering};
+use spotalis_core::steering::{self, Amendment, Steering};
 
 use super::admit::slot_of_ordinal;
 use super::pods::PodRecord;
@@ -166,9 +166,9 @@ impl Index {
         }
     }
 
-    /// The budgets that select a pod. The API server does not ask them about a pod that runs nowhere.
+    /// The budgets that select a pod. The API server does not ask them about a pod that has not begun to run.
     fn budgets(&self, matching: &mut MatchingBudgets, namespace: &Arc<str>, pod: &PodRecord) -> Budgets {
-        if pod.node.is_none() {
+        if pod.pending || pod.node.is_none() {
             return Budgets::None;
         }
         let names = matching.0.entry(pod.labels.clone()).or_insert_with(|| {
@@ -198,14 +198,17 @@ impl Index {
         let Some(record) = self.workloads.get(key) else { return Room::None };
         let template = &record.object.spec.template;
         let placement = convert::placement(&template.spec);
-        match steering::steer(&placement, capacity, &self.rules.classes, self.steering_rules(&record.policy)) {
+        let steering_rules = self.steering_rules(&record.policy);
+        let given_way = match steering::steer(&placement, capacity, &self.rules.classes, steering_rules) {
             Steering::Conflict(_) | Steering::Bound => return Room::Excluded,
-            Steering::Satisfied | Steering::Amend(_) => {}
-        }
+            Steering::Satisfied => Vec::new(),
+            Steering::Amend(amendment) => given_way(amendment),
+        };
         if self.provided(capacity) {
             return Room::Enough;
         }
-        let demand = convert::demand(template, &self.rules.classes.of(capacity).tolerations);
+        let mut demand = convert::demand(template, &self.rules.classes.of(capacity).tolerations);
+        demand.node_selector.retain(|key, _| !given_way.contains(key));
         let occupied = self.occupied_domains(key, record, &demand);
         let fits = self.nodes.iter().filter(|(_, node)| node.class == Some(capacity)).any(|(name, node)| {
             let usage = self.usage.get(name);
@@ -236,6 +239,7 @@ impl Index {
             return BTreeSet::new();
         }
         self.pods_of(key, record)
+            .filter(|(_, pod)| !pod.finished)
             .filter_map(|(_, pod)| self.nodes.get(pod.node.as_ref()?))
             .flat_map(|node| {
                 demand.apart.iter().filter_map(|key| node.labels.get(key).map(|value| (key.clone(), value.clone())))
@@ -253,6 +257,13 @@ impl Index {
             }
         }
     }
+}
+
+/// The entries of the user's `nodeSelector` that admission takes away or sets anew.
+fn given_way(amendment: Amendment<'_>) -> Vec<Box<str>> {
+    let mut keys = amendment.drop_from_node_selector;
+    keys.extend(amendment.node_selector.map(|(key, _)| key.into()));
+    keys
 }
 
 /// Names of the budgets that select each label set: pods of one revision share theirs.

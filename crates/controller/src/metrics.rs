@@ -1,0 +1,223 @@
+//! What balance counts. Labels are closed sets, except for the workloads themselves, which are capped and can be left out.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use spotalis_core::capacity::CapacityType;
+use spotalis_core::rebalance::Decision;
+use spotalis_kube::index::WorkloadKey;
+use spotalis_runtime::metrics::{Kind, MetricDoc};
+
+/// No more workloads than this have series of their own.
+const MOST_WORKLOADS: usize = 5_000;
+
+const DESIRED: MetricDoc = MetricDoc {
+    name: "replicas_desired",
+    kind: Kind::Gauge,
+    labels: &["namespace", "workload", "kind", "type"],
+    help: "Replicas of a managed workload that its policy wants on a capacity type",
+};
+const REALIZED: MetricDoc = MetricDoc {
+    name: "replicas_realized",
+    kind: Kind::Gauge,
+    labels: &["namespace", "workload", "kind", "type"],
+    help: "Active pods of a managed workload by the capacity type of their node",
+};
+const RECONCILES: MetricDoc = MetricDoc {
+    name: "reconcile_total",
+    kind: Kind::Counter,
+    labels: &["controller", "result"],
+    help: "Passes over a workload, by the reason they ended with",
+};
+const ERRORS: MetricDoc = MetricDoc {
+    name: "reconcile_errors_total",
+    kind: Kind::Counter,
+    labels: &["controller", "reason"],
+    help: "Passes whose write failed, by what the API server answered",
+};
+const DURATION: MetricDoc = MetricDoc {
+    name: "reconcile_duration_seconds",
+    kind: Kind::Histogram,
+    labels: &["controller"],
+    help: "Time of one pass, writes included",
+};
+const PARSE_FAILURES: MetricDoc = MetricDoc {
+    name: "annotation_parse_failures_total",
+    kind: Kind::Counter,
+    labels: &["key"],
+    help: "Annotations and labels of ours that cannot be used, counted when they appear",
+};
+const EVICTIONS: MetricDoc = MetricDoc {
+    name: "evictions_total",
+    kind: Kind::Counter,
+    labels: &["reason", "result"],
+    help: "Evictions sent, by why and by the answer",
+};
+const BLOCKED: MetricDoc = MetricDoc {
+    name: "evictions_blocked",
+    kind: Kind::Gauge,
+    labels: &["namespace", "workload"],
+    help: "1 while a PodDisruptionBudget holds back a move of the workload",
+};
+
+/// The reference table of this crate's metrics.
+pub const METRICS: &[MetricDoc] =
+    &[DESIRED, REALIZED, RECONCILES, ERRORS, DURATION, PARSE_FAILURES, EVICTIONS, BLOCKED];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Replicas {
+    namespace: String,
+    workload: String,
+    kind: &'static str,
+    r#type: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Workload {
+    namespace: String,
+    workload: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Result {
+    controller: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Failure {
+    controller: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Controller {
+    controller: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Key {
+    key: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Eviction {
+    reason: &'static str,
+    result: &'static str,
+}
+
+const BALANCE: &str = "balance";
+
+/// The metrics of balance. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct BalanceMetrics {
+    desired: Family<Replicas, Gauge>,
+    realized: Family<Replicas, Gauge>,
+    reconciles: Family<Result, Counter>,
+    errors: Family<Failure, Counter>,
+    duration: Family<Controller, Histogram>,
+    parse_failures: Family<Key, Counter>,
+    evictions: Family<Eviction, Counter>,
+    blocked: Family<Workload, Gauge>,
+    shown: Arc<Mutex<BTreeSet<WorkloadKey>>>,
+}
+
+impl BalanceMetrics {
+    /// Registers them.
+    pub fn register(registry: &mut Registry) -> Self {
+        let buckets = || Histogram::new([0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0]);
+        let metrics = Self {
+            desired: Family::default(),
+            realized: Family::default(),
+            reconciles: Family::default(),
+            errors: Family::default(),
+            duration: Family::new_with_constructor(buckets),
+            parse_failures: Family::default(),
+            evictions: Family::default(),
+            blocked: Family::default(),
+            shown: Arc::default(),
+        };
+        DESIRED.register(registry, metrics.desired.clone());
+        REALIZED.register(registry, metrics.realized.clone());
+        RECONCILES.register(registry, metrics.reconciles.clone());
+        ERRORS.register(registry, metrics.errors.clone());
+        DURATION.register(registry, metrics.duration.clone());
+        PARSE_FAILURES.register(registry, metrics.parse_failures.clone());
+        EVICTIONS.register(registry, metrics.evictions.clone());
+        BLOCKED.register(registry, metrics.blocked.clone());
+        metrics
+    }
+
+    /// Shows the counts of a managed workload.
+    pub(crate) fn show(&self, key: &WorkloadKey, decision: &Decision) {
+        {
+            let mut shown = self.shown.lock();
+            if !shown.contains(key) && shown.len() >= MOST_WORKLOADS {
+                return;
+            }
+            shown.insert(key.clone());
+        }
+        for capacity in CapacityType::ALL {
+            let labels = replicas(key, Some(capacity));
+            self.desired.get_or_create(&labels).set(decision.wanted.of(capacity).into());
+        }
+        for capacity in TYPES {
+            let labels = replicas(key, capacity);
+            self.realized.get_or_create(&labels).set(decision.realized.of(capacity).into());
+        }
+        let blocked = matches!(decision.reason.code(), "MoveBlockedByPDB" | "SeveralPDBs");
+        self.blocked.get_or_create(&workload(key)).set(blocked.into());
+    }
+
+    /// Ends the series of a workload that is gone or no longer managed.
+    pub(crate) fn hide(&self, key: &WorkloadKey) {
+        if !self.shown.lock().remove(key) {
+            return;
+        }
+        for capacity in TYPES {
+            self.desired.remove(&replicas(key, capacity));
+            self.realized.remove(&replicas(key, capacity));
+        }
+        self.blocked.remove(&workload(key));
+    }
+
+    pub(crate) fn reconciled(&self, result: &'static str, took: Duration) {
+        self.reconciles.get_or_create(&Result { controller: BALANCE, result }).inc();
+        self.duration.get_or_create(&Controller { controller: BALANCE }).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn failed(&self, reason: &'static str) {
+        self.errors.get_or_create(&Failure { controller: BALANCE, reason }).inc();
+    }
+
+    pub(crate) fn parse_failed(&self, key: &'static str) {
+        self.parse_failures.get_or_create(&Key { key }).inc();
+    }
+
+    pub(crate) fn eviction(&self, result: &'static str) {
+        self.evictions.get_or_create(&Eviction { reason: BALANCE, result }).inc();
+    }
+}
+
+const TYPES: [Option<CapacityType>; 3] = [Some(CapacityType::Spot), Some(CapacityType::OnDemand), None];
+
+fn replicas(key: &WorkloadKey, capacity: Option<CapacityType>) -> Replicas {
+    Replicas {
+        namespace: key.namespace.to_string(),
+        workload: key.name.to_string(),
+        kind: key.kind.as_str(),
+        r#type: capacity.map_or("unknown", CapacityType::as_metric_label),
+    }
+}
+
+fn workload(key: &WorkloadKey) -> Workload {
+    Workload { namespace: key.namespace.to_string(), workload: key.name.to_string() }
+}

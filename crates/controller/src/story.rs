@@ -1,0 +1,36 @@
+//! From a reason to the Event that tells it. Which reasons are told is in their table, not here.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use spotalis_core::reason::{Reason, Severity};
+use spotalis_kube::index::{WorkloadKey, WorkloadView};
+use spotalis_runtime::events::Notice;
+
+/// What the workload is to an Event.
+pub(crate) fn reference(key: &WorkloadKey, uid: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("apps/v1".to_owned()),
+        kind: Some(key.kind.as_str().to_owned()),
+        namespace: Some(key.namespace.to_string()),
+        name: Some(key.name.to_string()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
+/// The Event of a reason, if it is one that is told.
+pub(crate) fn notice(view: &WorkloadView, reason: &Reason) -> Option<Notice> {
+    let severity = reason.doc().event?;
+    Some(Notice {
+        regarding: reference(&view.key, &view.uid),
+        related: None,
+        reason: reason.code(),
+        note: reason.to_string(),
+        warning: severity == Severity::Warning,
+        action: "Balance",
+    })
+}
+
+/// The Event of a problem with an annotation.
+pub(crate) fn problem(view: &WorkloadView, reason: &'static str, note: String) -> Notice {
+    Notice { regarding: reference(&view.key, &view.uid), related: None, reason, note, warning: true, action: "ReadPolicy" }
+}

@@ -1,0 +1,91 @@
+//! What the webhook counts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use spotalis_kube::index::Index;
+use spotalis_runtime::metrics::{Kind, MetricDoc};
+
+use crate::admission::Outcome;
+
+const REQUESTS: MetricDoc = MetricDoc {
+    name: "admission_requests_total",
+    kind: Kind::Counter,
+    labels: &["result"],
+    help: "Admission reviews answered, by what came of them",
+};
+const DURATION: MetricDoc = MetricDoc {
+    name: "admission_duration_seconds",
+    kind: Kind::Histogram,
+    labels: &[],
+    help: "Time from a review's last byte to its answer, waiting for an owner included",
+};
+const RESERVATIONS: MetricDoc = MetricDoc {
+    name: "admission_reservations",
+    kind: Kind::Gauge,
+    labels: &[],
+    help: "Decisions whose pods are not visible yet",
+};
+
+/// The reference table of this crate's metrics.
+pub const METRICS: &[MetricDoc] = &[REQUESTS, DURATION, RESERVATIONS];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+/// The metrics of admission. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct AdmissionMetrics {
+    /// By [`Outcome`], in its order: found without hashing a label.
+    requests: Arc<[Counter]>,
+    duration: Histogram,
+}
+
+impl AdmissionMetrics {
+    /// Registers them. The reservations are read off the index when somebody asks.
+    pub fn register(registry: &mut Registry, index: Arc<Mutex<Index>>) -> Self {
+        let family = Family::<ResultLabel, Counter>::default();
+        let of = |outcome: Outcome| family.get_or_create(&ResultLabel { result: outcome.as_str() }).clone();
+        let metrics = Self {
+            requests: Outcome::ALL.into_iter().map(of).collect(),
+            duration: Histogram::new([0.000_05, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.2]),
+        };
+        REQUESTS.register(registry, family);
+        DURATION.register(registry, metrics.duration.clone());
+        registry.register_collector(Box::new(Reservations(index)));
+        metrics
+    }
+
+    pub(crate) fn answered(&self, outcome: Outcome, took: Duration) {
+        self.requests[outcome as usize].inc();
+        self.duration.observe(took.as_secs_f64());
+    }
+}
+
+struct Reservations(Arc<Mutex<Index>>);
+
+impl std::fmt::Debug for Reservations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reservations")
+    }
+}
+
+impl Collector for Reservations {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let outstanding = i64::try_from(self.0.lock().reservations()).unwrap_or(i64::MAX);
+        let gauge = ConstGauge::new(outstanding);
+        let metric = encoder.encode_descriptor(RESERVATIONS.name, RESERVATIONS.help, None, gauge.metric_type())?;
+        gauge.encode(metric)
+    }
+}
