@@ -1,1 +1,31 @@
-//! The tests that only a real API server can answer, and the benchmarks that need one.
+//! What the tests on the rig share: the product as a process of its own, workloads to put before it, and questions to ask
+//! of the cluster afterwards.
+//!
+//! The product runs with the rights of `manifests/rbac.yaml` and nothing more, and is judged from outside: by pods and the
+//! nodes they run on, Events, metrics, and the API server's own record of requests. Nothing here calls a decision of
+//! Spotalis; the split that is expected is computed anew, so that a mistake in the product cannot hide in its own test.
+
+mod binary;
+mod certs;
+mod cluster;
+mod http_get;
+mod neighbour;
+mod process;
+mod product;
+mod relay;
+mod scrape;
+mod workload;
+mod witness;
+
+pub use certs::{Authority, Pair};
+pub use cluster::{Cluster, Split, USER, active_pods, annotation, is_ready, label, wanted};
+pub use neighbour::{Neighbour, Review};
+pub use product::{Product, ProductOptions, Replica, on_product};
+pub use scrape::Scrape;
+pub use witness::Witness;
+pub use workload::{Budget, Workload};
+
+use std::time::Duration;
+
+/// What is not so by then never will be. A second is usual; the rest is for a machine with other work.
+pub const LIMIT: Duration = Duration::from_secs(120);

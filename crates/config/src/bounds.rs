@@ -2,6 +2,7 @@
 //! message, the schema and the documentation all come from that rule.
 //!
 //! They are used as `#[serde(with = "…")]`, so that the settings themselves hold plain types.
+#![expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde hands references over")]
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -145,7 +146,6 @@ impl<const MIN: u32, const MAX: u32> Count<MIN, MAX> {
         format!("an integer from {MIN} to {MAX}")
     }
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references over")]
     pub fn serialize<S: Serializer>(value: &u32, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u32(*value)
     }
@@ -163,7 +163,6 @@ described!([const MIN: u32, const MAX: u32] Count<MIN, MAX>, {
 pub(crate) struct Port;
 
 impl Port {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references over")]
     pub fn serialize<S: Serializer>(value: &u16, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u16(*value)
     }
@@ -246,7 +245,9 @@ impl FloorOrNothing {
     }
 }
 
-described!([] FloorOrNothing, json_schema!({ "type": ["integer", "string", "null"], (ALLOWED): values::FLOOR_ALLOWED }));
+described!([] FloorOrNothing, {
+    json_schema!({ "type": ["integer", "string", "null"], (ALLOWED): values::FLOOR_ALLOWED })
+});
 
 /// A type of the decisions that is one word out of a few.
 pub(crate) trait Vocabulary: Copy + 'static {
@@ -466,10 +467,7 @@ impl LabelSelector {
             .into_iter()
             .map(|(key, value)| Requirement::new(&key, Operator::In(BTreeSet::from([value.into()]))));
         let requirements = equalities.chain(match_expressions.into_iter().map(requirement));
-        requirements
-            .collect::<Result<_, _>>()
-            .map(|requirements| Selector { requirements })
-            .map_err(de::Error::custom)
+        requirements.collect::<Result<_, _>>().map(|requirements| Selector { requirements }).map_err(de::Error::custom)
     }
 }
 

@@ -8,8 +8,8 @@ use std::fmt;
 
 use serde::de::value::StrDeserializer;
 use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Expected, IntoDeserializer, MapAccess, SeqAccess,
-    Unexpected, VariantAccess, Visitor,
+    self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Expected, IntoDeserializer, MapAccess,
+    SeqAccess, Unexpected, VariantAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
 use spotalis_core::suggest;
@@ -43,6 +43,9 @@ pub(crate) fn wrong_keys(problems: &[Problem]) -> BTreeSet<String> {
     problems.iter().map(|problem| problem.key.clone()).collect()
 }
 
+/// What is wrong under this key may be a secret in the wrong place, so it is not shown.
+const SECRETS: &str = "notifications";
+
 /// A step into the tree.
 #[derive(Clone, Debug, PartialEq)]
 enum Step {
@@ -56,12 +59,12 @@ pub(crate) struct Mistake {
     /// From the innermost outwards.
     steps: Vec<Step>,
     origin: Option<Origin>,
-    fault: Fault,
+    fault: Box<Fault>,
 }
 
 impl Mistake {
     fn new(fault: Fault) -> Self {
-        Self { steps: Vec::new(), origin: None, fault }
+        Self { steps: Vec::new(), origin: None, fault: Box::new(fault) }
     }
 
     fn invalid(found: String, allowed: impl Into<String>) -> Self {
@@ -99,11 +102,14 @@ impl Mistake {
                 Step::Index(index) => key = format!("{key}[{index}]"),
             }
         }
-        let fault = match self.fault {
+        let fault = match *self.fault {
             Fault::UnknownKey { suggestion: Some(meant) } => {
                 // Siblings share everything but the last step.
                 let sibling = key.rsplit_once('.').map_or(meant.clone(), |(parent, _)| format!("{parent}.{meant}"));
                 Fault::UnknownKey { suggestion: Some(sibling) }
+            }
+            Fault::Invalid { found: _, allowed, suggestion } if key.starts_with(SECRETS) => {
+                Fault::Invalid { found: "the value (not shown)".to_owned(), allowed, suggestion }
             }
             fault => fault,
         };
@@ -308,11 +314,7 @@ impl<'de> Deserializer<'de> for Node {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Mistake> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Result<V::Value, Mistake> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -359,9 +361,8 @@ impl<'de> MapAccess<'de> for Entries {
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Mistake> {
         let Some(Entry { key, key_origin, node }) = self.entries.next() else { return Ok(None) };
         let name: StrDeserializer<'_, Mistake> = key.as_str().into_deserializer();
-        let read = seed
-            .deserialize(name)
-            .map_err(|mistake: Mistake| mistake.at(&key_origin).under(Step::Key(key.clone())))?;
+        let read =
+            seed.deserialize(name).map_err(|mistake: Mistake| mistake.at(&key_origin).under(Step::Key(key.clone())))?;
         self.node = Some((key, node));
         Ok(Some(read))
     }

@@ -3,19 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use spotalis_core::class::{CapacityClass, CapacityClasses, Preset};
+use spotalis_core::duration;
 use spotalis_core::opt_in::OptInRules;
 use spotalis_core::policy::{self, Level, Sourced};
-use spotalis_core::split::Floor;
 use spotalis_core::window::{Part, Window};
 
 use crate::decode::{decode, wrong_keys};
 use crate::keys::keys;
 use crate::layers::{Flags, Layers};
-use crate::problem::{ConfigErrors, Fault, Origin, Problem};
-use crate::settings::{Certificates, DisruptionWindow, NodeLabels, Settings};
+use crate::problem::{ConfigErrors, Fault, Origin, Problem, shown};
+use crate::settings::{Certificates, DisruptionWindow, LeaderElection, NodeLabels, Settings};
 use crate::tree::Node;
 
 /// Where a configuration comes from, the weakest first.
@@ -124,7 +123,8 @@ impl Rules {
             return;
         }
         let written = paths.iter().find_map(|path| Some((*path, self.written(path)?)));
-        let (path, origin) = written.or_else(|| Some((*paths.first()?, Origin::Default))).unwrap_or(("", Origin::Default));
+        let (path, origin) =
+            written.or_else(|| Some((*paths.first()?, Origin::Default))).unwrap_or(("", Origin::Default));
         self.problems.push(Problem { origin, key: path.to_owned(), fault: Fault::Rule { message: rule.to_string() } });
     }
 
@@ -133,28 +133,24 @@ impl Rules {
     }
 
     fn leader_election(&mut self, settings: &Settings) {
-        let election = &settings.controller.leader_election;
-        let [lease, renew, retry] = ["leaseDuration", "renewDeadline", "retryPeriod"]
-            .map(|key| format!("controller.leaderElection.{key}"));
-        let show = |duration: Duration| spotalis_core::duration::format(duration);
-        if election.lease_duration <= election.renew_deadline {
-            let (longer, shorter) = (show(election.lease_duration), show(election.renew_deadline));
-            self.broken(
-                &[&lease, &renew],
-                format_args!("leaseDuration ({longer}) must be longer than renewDeadline ({shorter}); raise the one or lower the other"),
-            );
-        }
-        if election.renew_deadline <= election.retry_period {
-            let (longer, shorter) = (show(election.renew_deadline), show(election.retry_period));
-            self.broken(
-                &[&renew, &retry],
-                format_args!("renewDeadline ({longer}) must be longer than retryPeriod ({shorter}); raise the one or lower the other"),
-            );
+        let LeaderElection { enabled: _, namespace: _, lease_duration, renew_deadline, retry_period } =
+            &settings.controller.leader_election;
+        let lease = ("leaseDuration", *lease_duration);
+        let renew = ("renewDeadline", *renew_deadline);
+        let retry = ("retryPeriod", *retry_period);
+        for ((long, longer), (short, shorter)) in [(lease, renew), (renew, retry)] {
+            if longer <= shorter {
+                let paths = [long, short].map(|key| format!("controller.leaderElection.{key}"));
+                let [longer, shorter] = [longer, shorter].map(duration::format);
+                let rule = format!(
+                    "{long} ({longer}) must be longer than {short} ({shorter}); raise the one or lower the other"
+                );
+                self.broken(&[&paths[0], &paths[1]], rule);
+            }
         }
     }
 
-    /// The agent's port is among them although it is another process: it shares the node's network with whatever of ours
-    /// does.
+    /// The agent's port is among them although it is another process: it shares the node's network, perhaps with ours.
     fn ports(&mut self, settings: &Settings) {
         let mut taken: BTreeMap<u16, &str> = BTreeMap::new();
         for (path, port) in [
@@ -164,15 +160,10 @@ impl Rules {
             ("health.port", settings.health.port),
             ("interruption.agent.port", settings.interruption.agent.port),
         ] {
-            match taken.get(&port) {
-                Some(first) => {
-                    let first = *first;
-                    self.broken(&[path, first], format_args!("{port} is also {}; each needs a port of its own", if self.written(path).is_some() { first } else { path }));
-                }
-                None => {
-                    taken.insert(port, path);
-                }
-            }
+            let Some(first) = taken.insert(port, path) else { continue };
+            // Told about the one that somebody wrote, not about a default.
+            let (path, other) = if self.written(path).is_some() { (path, first) } else { (first, path) };
+            self.broken(&[path, other], format_args!("{port} is also {other}; each needs a port of its own"));
         }
     }
 
@@ -186,7 +177,9 @@ impl Rules {
             };
             self.broken(
                 &["webhook.certificates"],
-                format_args!("{word} comes with a later release; use files, and put tls.crt and tls.key into webhook.certDir"),
+                format_args!(
+                    "{word} comes with a later release; use files, and put tls.crt and tls.key into webhook.certDir"
+                ),
             );
         }
     }
@@ -207,10 +200,16 @@ impl Rules {
         let mut names = BTreeSet::new();
         for group in &guard.groups {
             if !names.insert(&group.name) {
-                self.broken(&["guard.groups"], format_args!("two groups are called \"{}\"; rename one", crate::problem::shown(&group.name)));
+                self.broken(
+                    &["guard.groups"],
+                    format_args!("two groups are called \"{}\"; rename one", shown(&group.name)),
+                );
             }
             if group.spot == group.on_demand {
-                self.broken(&["guard.groups"], format_args!("spot and onDemand of \"{}\" are the same group", crate::problem::shown(&group.name)));
+                self.broken(
+                    &["guard.groups"],
+                    format_args!("spot and onDemand of \"{}\" are the same group", shown(&group.name)),
+                );
             }
         }
     }
@@ -252,10 +251,13 @@ impl Rules {
                 Ok(CapacityClasses::preset(preset))
             }
             (None, Some(spot), Some(on_demand)) => {
-                let classes = CapacityClasses::new(CapacityClass::new(spot.clone()), CapacityClass::new(on_demand.clone()));
+                let classes =
+                    CapacityClasses::new(CapacityClass::new(spot.clone()), CapacityClass::new(on_demand.clone()));
                 classes.map_err(|error| error.to_string())
             }
-            (None, Some(_), None) | (None, None, Some(_)) => Err("spot and onDemand come together; add the other one".to_owned()),
+            (None, Some(_), None) | (None, None, Some(_)) => {
+                Err("spot and onDemand come together; add the other one".to_owned())
+            }
             (Some(preset), _, _) => {
                 Err(format!("a preset ({}) and selectors exclude each other; remove one", preset.as_str()))
             }
@@ -283,7 +285,7 @@ impl Rules {
                 level: level(defaults.spot_percentage.is_some()),
             },
             min_on_demand: Sourced {
-                value: defaults.min_on_demand.unwrap_or(Floor::default()),
+                value: defaults.min_on_demand.unwrap_or_default(),
                 level: level(defaults.min_on_demand.is_some()),
             },
             placement: Sourced {

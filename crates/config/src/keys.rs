@@ -167,7 +167,14 @@ mod tests {
                 "a duration from 1s to 1h",
                 false,
             ),
-            ("webhook.port", "SPOTALIS_WEBHOOK_PORT", "integer", Value::from(9443), "an integer from 1 to 65535", false),
+            (
+                "webhook.port",
+                "SPOTALIS_WEBHOOK_PORT",
+                "integer",
+                Value::from(9443),
+                "an integer from 1 to 65535",
+                false,
+            ),
             (
                 "interruption.sqs.queueUrl",
                 "SPOTALIS_INTERRUPTION_SQS_QUEUE_URL",
@@ -178,9 +185,30 @@ mod tests {
             ),
             ("optIn", "SPOTALIS_OPT_IN", "string", Value::from("both"), "both or either", false),
             ("readOnlyMode", "SPOTALIS_READ_ONLY_MODE", "boolean", Value::from(false), "true or false", true),
-            ("logging.level", "SPOTALIS_LOGGING_LEVEL", "string", Value::from("info"), "error, warn, info, debug or trace", true),
-            ("nodeLabels.onDemand", "SPOTALIS_NODE_LABELS_ON_DEMAND", "string", Value::Null, "a selector string such as `a=b,c in (x,y),!d`", true),
-            ("guard.utilization.max", "SPOTALIS_GUARD_UTILIZATION_MAX", "integer", Value::from(75), "an integer from 1 to 100", true),
+            (
+                "logging.level",
+                "SPOTALIS_LOGGING_LEVEL",
+                "string",
+                Value::from("info"),
+                "error, warn, info, debug or trace",
+                true,
+            ),
+            (
+                "nodeLabels.onDemand",
+                "SPOTALIS_NODE_LABELS_ON_DEMAND",
+                "string",
+                Value::Null,
+                "a selector string such as `a=b,c in (x,y),!d`",
+                true,
+            ),
+            (
+                "guard.utilization.max",
+                "SPOTALIS_GUARD_UTILIZATION_MAX",
+                "integer",
+                Value::from(75),
+                "an integer from 1 to 100",
+                true,
+            ),
         ] {
             let keys = keys();
             let key = keys.iter().find(|key| key.path == path).unwrap_or_else(|| panic!("no {path}"));

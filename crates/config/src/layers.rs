@@ -56,7 +56,8 @@ impl Layers {
     pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
         let known = known_variables();
         // Sorted, and a section before the keys in it: its name is the beginning of theirs.
-        let variables: BTreeMap<String, String> = variables.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
+        let variables: BTreeMap<String, String> =
+            variables.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
         for (name, text) in variables {
             if is_service_link(&name, &text) || OTHER_VARIABLES.iter().any(|(other, _)| *other == name) {
                 continue;
@@ -173,30 +174,23 @@ pub fn variable(path: &str) -> String {
 }
 
 /// Whether Kubernetes made this variable. For every Service of the namespace whose name begins with `spotalis` it gives
-/// each container `…_SERVICE_HOST`, `…_SERVICE_PORT`, `…_PORT` and `…_PORT_443_TCP…`; `SPOTALIS_WEBHOOK_PORT` would even
+/// each container `…_SERVICE_HOST`, `…_SERVICE_PORT`, `…_PORT` and `…_PORT_443_TCP…`. `SPOTALIS_WEBHOOK_PORT` would even
 /// be a key.
 fn is_service_link(name: &str, text: &str) -> bool {
     let address = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme));
-    let suffix = |marker: &str| name.rsplit_once(marker).map(|(_, suffix)| suffix);
-    let numbered = suffix("_PORT_").and_then(|rest| rest.split_once('_')).is_some_and(|(number, rest)| {
-        let protocol = rest.split('_').next().unwrap_or_default();
-        number.bytes().all(|b| b.is_ascii_digit()) && ["TCP", "UDP", "SCTP"].contains(&protocol)
-    });
     name.ends_with("_SERVICE_HOST")
         || name.ends_with("_SERVICE_PORT")
         || name.contains("_SERVICE_PORT_")
         || name.ends_with("_PORT") && address
-        || numbered
-        || is_numbered_detail(name)
+        || is_port_link(name)
 }
 
-/// `…_PORT_443_TCP_PROTO`, `…_PORT_443_TCP_PORT`, `…_PORT_443_TCP_ADDR`.
-fn is_numbered_detail(name: &str) -> bool {
-    let trimmed = ["_PROTO", "_PORT", "_ADDR"].iter().find_map(|detail| name.strip_suffix(detail));
-    let Some((rest, protocol)) = trimmed.and_then(|rest| rest.rsplit_once('_')) else { return false };
+/// `…_PORT_443_TCP`, and with `_PROTO`, `_PORT` or `_ADDR` after it.
+fn is_port_link(name: &str) -> bool {
+    let details = ["_PROTO", "_PORT", "_ADDR"];
+    let name = details.iter().find_map(|detail| name.strip_suffix(detail)).unwrap_or(name);
+    let Some((rest, protocol)) = name.rsplit_once('_') else { return false };
     let Some((rest, number)) = rest.rsplit_once('_') else { return false };
-    ["TCP", "UDP", "SCTP"].contains(&protocol)
-        && rest.ends_with("_PORT")
-        && !number.is_empty()
-        && number.bytes().all(|b| b.is_ascii_digit())
+    let numeric = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    ["TCP", "UDP", "SCTP"].contains(&protocol) && numeric && rest.ends_with("_PORT")
 }

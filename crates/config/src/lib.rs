@@ -1,7 +1,7 @@
 //! The configuration: file, then environment, then flags; checked once, and plain values from then on.
 //!
-//! What is absent: the environment is handed in, not read; nothing is printed; nothing here decides about workloads. The
-//! only input this crate fetches itself is the text of the file it is pointed to.
+//! What is absent: the environment is handed in, not read; nothing is printed; nothing here decides about workloads.
+//! The only input this crate fetches itself is the text of the file it is pointed to.
 
 mod bounds;
 mod decode;

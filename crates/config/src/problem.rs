@@ -76,19 +76,19 @@ pub enum Fault {
         message: String,
     },
     /// No such key.
-    #[error("unknown key{}", meant(.suggestion))]
+    #[error("unknown key{}", meant(.suggestion.as_deref()))]
     UnknownKey {
         /// The key that was probably meant, as a path.
         suggestion: Option<String>,
     },
     /// No such variable.
-    #[error("unknown variable{}; variables beginning with SPOTALIS_ are configuration", meant(.suggestion))]
+    #[error("unknown variable{}; variables beginning with SPOTALIS_ are configuration", meant(.suggestion.as_deref()))]
     UnknownVariable {
         /// The variable that was probably meant.
         suggestion: Option<String>,
     },
     /// Wrong type or range.
-    #[error("{found} is not allowed; allowed is {allowed}{}", meant(.suggestion))]
+    #[error("{found} is not allowed; allowed is {allowed}{}", meant(.suggestion.as_deref()))]
     Invalid {
         /// What was written, fit for showing.
         found: String,
@@ -111,8 +111,8 @@ pub enum Fault {
     },
 }
 
-fn meant(suggestion: &Option<String>) -> String {
-    suggestion.as_ref().map(|meant| format!("; did you mean {meant}?")).unwrap_or_default()
+fn meant(suggestion: Option<&str>) -> String {
+    suggestion.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default()
 }
 
 /// Everything that is wrong with a configuration; never empty.

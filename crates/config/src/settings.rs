@@ -1,7 +1,7 @@
 //! Every key of the configuration: its place, its type, its default and what it is for.
 //!
-//! The sentences above the fields are the reference documentation and the schema's; the types say what is allowed. Rules
-//! between keys are `effective`'s.
+//! The sentences above the fields are the reference documentation and the schema's; the types say what is allowed.
+//! Rules between keys are `effective`'s.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -436,12 +436,7 @@ pub struct Interruption {
 
 impl Default for Interruption {
     fn default() -> Self {
-        Self {
-            node_signals: true,
-            rebalance: Rebalance::default(),
-            agent: Agent::default(),
-            sqs: Sqs::default(),
-        }
+        Self { node_signals: true, rebalance: Rebalance::default(), agent: Agent::default(), sqs: Sqs::default() }
     }
 }
 
@@ -499,7 +494,7 @@ pub enum AgentProvider {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Sqs {
-    /// The queue that EventBridge fills; empty means none.
+    /// The queue of interruption messages, as an address; empty means none.
     #[serde(with = "Url")]
     pub queue_url: String,
 }
@@ -701,7 +696,9 @@ impl<'de> Deserialize<'de> for SecretUrl {
         match Url::read(&text) {
             Some(url) => Ok(Self(url.to_owned())),
             // The wrong text may be a secret that only lacks its scheme.
-            None => Err(de::Error::custom(format_args!("the value (not shown) is not allowed; allowed is {URL_ALLOWED}"))),
+            None => {
+                Err(de::Error::custom(format_args!("the value (not shown) is not allowed; allowed is {URL_ALLOWED}")))
+            }
         }
     }
 }

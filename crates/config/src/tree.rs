@@ -122,8 +122,16 @@ impl Node {
     }
 }
 
+/// Most nodes that aliases may stand for together, so that a few lines cannot become a forest.
+const MAX_ALIASED: usize = 10_000;
+
 fn parse(text: &str) -> Result<Spanned<Written>, NotYaml> {
-    serde_saphyr::from_str(text).map_err(|error| NotYaml {
+    let options = serde_saphyr::options! {
+        // `y`, `no` and `on` are what somebody called a label's value.
+        strict_booleans: true,
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_ALIASED },
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| NotYaml {
         place: error.location().map(|location| (location.line(), location.column())),
         message: first_line(&error),
     })
@@ -135,7 +143,8 @@ fn first_line(error: &serde_saphyr::Error) -> String {
     let line = rendered.lines().next().unwrap_or_default();
     // The place is told by whoever holds this error, and the advice at the end is for programmers.
     let message = line.split_once(": ").filter(|(place, _)| place.starts_with("error")).map_or(line, |(_, rest)| rest);
-    let message = message.split_once(": ").filter(|(place, _)| place.starts_with("line ")).map_or(message, |(_, rest)| rest);
+    let message =
+        message.split_once(": ").filter(|(place, _)| place.starts_with("line ")).map_or(message, |(_, rest)| rest);
     let message = message.split_once(", set DuplicateKeyPolicy").map_or(message, |(message, _)| message);
     message.to_owned()
 }
@@ -255,7 +264,7 @@ mod tests {
     #[test]
     fn what_is_not_yaml_is_told_without_its_surroundings() {
         for (text, place, says) in [
-            ("a: [1,\nb: 2\nwebhookUrl: secret", (1, 4), "unclosed bracket"),
+            ("webhookUrl: secret\na: [1", (2, 4), "unclosed bracket"),
             ("a: 1\na: 2", (2, 1), "duplicate mapping key: a"),
             ("a:\n\t- b", (2, 2), "tabs"),
             ("a: 'b", (1, 4), "unclosed quote"),

@@ -1,7 +1,7 @@
 //! Decides which capacity type a node is, by its labels, and what a pod needs to get onto a node of a type.
 //!
-//! Knows what the common provisioners call spot and on-demand. It reads no node and adds nothing to a pod: the former is
-//! the index's, the latter `steering`'s.
+//! Knows what the common provisioners call spot and on-demand. It reads no node and adds nothing to a pod: the former
+//! is the index's, the latter `steering`'s.
 
 use std::collections::BTreeSet;
 
@@ -117,8 +117,8 @@ impl CapacityClass {
 }
 
 impl CapacityClasses {
-    /// Two classes that can tell nodes apart. Selectors that overlap are allowed, for only the nodes can say whether any
-    /// of them is in both; such a node is of unknown type.
+    /// Two classes that can tell nodes apart. Selectors that overlap are allowed, for only the nodes can say whether
+    /// any of them is in both; such a node is of unknown type.
     pub fn new(spot: CapacityClass, on_demand: CapacityClass) -> Result<Self, ClassesError> {
         for (capacity, class) in [(CapacityType::Spot, &spot), (CapacityType::OnDemand, &on_demand)] {
             if class.selector.requirements.is_empty() {

@@ -19,8 +19,8 @@ use crate::window::{Part, Window, WindowError};
 /// Longest value that is read, in bytes.
 const MAX_VALUE_LENGTH: usize = 1024;
 
-/// Most unknown or misplaced keys told per object: the rest is told when these are mended, and no object makes us compare
-/// thousands of words.
+/// Most unknown or misplaced keys told per object: the rest is told when these are mended, and no object makes us
+/// compare thousands of words.
 const MAX_STRAY_KEYS: usize = 16;
 
 /// How strictly pods are steered to their type.

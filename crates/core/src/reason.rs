@@ -222,9 +222,9 @@ impl fmt::Display for Reason {
             Self::WindowClosed { opens: Some(opens) } => write!(f, "the disruption window is closed until {opens}"),
             Self::WindowClosed { opens: None } => f.write_str("the disruption window never opens"),
             Self::CoolingDown => f.write_str("a pod changed a moment ago"),
-            Self::WebhookNotSteering => {
-                f.write_str("a replacement came back unsteered, so nothing is evicted until the webhook is called again")
-            }
+            Self::WebhookNotSteering => f.write_str(
+                "a replacement came back unsteered, so nothing is evicted until the webhook is called again",
+            ),
             Self::WaitingForReady { pod } => write!(f, "pod {pod} is not Ready"),
             Self::NoCapacity { capacity } => {
                 write!(f, "no {capacity} node could take the pod and no autoscaler provides one")
@@ -239,12 +239,145 @@ impl fmt::Display for Reason {
             }
             Self::PodsKept => f.write_str("the pods to move ask not to be disrupted"),
             Self::OutdatedPods => f.write_str("the pods to move are of an older revision and the strategy is OnDelete"),
-            Self::Rebalanced { pod, from, to } => write!(f, "evicted {pod} from {from} so that its replacement starts on {to}"),
+            Self::Rebalanced { pod, from, to } => {
+                write!(f, "evicted {pod} from {from} so that its replacement starts on {to}")
+            }
             Self::Seating => f.write_str("pods are given free slots of their own type"),
             Self::Placed { capacity, slot } => write!(f, "slot {slot} is {capacity}"),
             Self::PlacedInDoubt(Doubt::ColdIndex) => f.write_str("on-demand: the first lists were not complete"),
             Self::PlacedInDoubt(Doubt::StaleIndex) => f.write_str("on-demand: a watch was silent"),
             Self::PlacedInDoubt(Doubt::UnknownOwner) => f.write_str("on-demand: the owner was not known yet"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The longest name of an object, without a digit that could be taken for a figure.
+    fn name() -> Arc<str> {
+        "n".repeat(253).into()
+    }
+
+    /// One of each variant, and of each sentence that a variant can have. A new variant stops the build here.
+    fn samples() -> Vec<Reason> {
+        let of = |reason: Reason| match &reason {
+            Reason::HalfOptIn(_) => [Missing::Namespace, Missing::Workload].map(Reason::HalfOptIn).to_vec(),
+            Reason::WindowClosed { opens: _ } => {
+                [None, Some(Timestamp::UNIX_EPOCH)].map(|opens| Reason::WindowClosed { opens }).to_vec()
+            }
+            Reason::NoCapacity { capacity: _ } => {
+                CapacityType::ALL.map(|capacity| Reason::NoCapacity { capacity }).to_vec()
+            }
+            Reason::PlacementConflict { wanted: _ } => {
+                CapacityType::ALL.map(|wanted| Reason::PlacementConflict { wanted }).to_vec()
+            }
+            Reason::Rebalanced { pod, from: _, to: _ } => {
+                CapacityType::ALL.map(|from| Reason::Rebalanced { pod: pod.clone(), from, to: from.other() }).to_vec()
+            }
+            Reason::PlacedInDoubt(_) => {
+                [Doubt::ColdIndex, Doubt::StaleIndex, Doubt::UnknownOwner].map(Reason::PlacedInDoubt).to_vec()
+            }
+            Reason::OnTarget
+            | Reason::NotManaged
+            | Reason::InvalidAnnotation { key: _ }
+            | Reason::IndexStale
+            | Reason::Paused
+            | Reason::RolloutInProgress
+            | Reason::Scaling
+            | Reason::NotAsked
+            | Reason::UnknownCapacity
+            | Reason::WebhookDisabled
+            | Reason::CoolingDown
+            | Reason::WebhookNotSteering
+            | Reason::WaitingForReady { pod: _ }
+            | Reason::LimitReached
+            | Reason::MoveBlockedByPdb { pdb: _ }
+            | Reason::SeveralPdbs { pod: _ }
+            | Reason::PodsKept
+            | Reason::OutdatedPods
+            | Reason::Seating
+            | Reason::Placed { capacity: _, slot: _ } => vec![reason],
+        };
+        let (from, to) = (CapacityType::Spot, CapacityType::OnDemand);
+        [
+            Reason::OnTarget,
+            Reason::NotManaged,
+            Reason::HalfOptIn(Missing::Namespace),
+            Reason::InvalidAnnotation { key: "spotalis.io/disruption-time-zone".into() },
+            Reason::IndexStale,
+            Reason::Paused,
+            Reason::RolloutInProgress,
+            Reason::Scaling,
+            Reason::NotAsked,
+            Reason::UnknownCapacity,
+            Reason::WebhookDisabled,
+            Reason::WindowClosed { opens: None },
+            Reason::CoolingDown,
+            Reason::WebhookNotSteering,
+            Reason::WaitingForReady { pod: name() },
+            Reason::NoCapacity { capacity: to },
+            Reason::PlacementConflict { wanted: to },
+            Reason::LimitReached,
+            Reason::MoveBlockedByPdb { pdb: name() },
+            Reason::SeveralPdbs { pod: name() },
+            Reason::PodsKept,
+            Reason::OutdatedPods,
+            Reason::Rebalanced { pod: name(), from, to },
+            Reason::Seating,
+            Reason::Placed { capacity: to, slot: 7 },
+            Reason::PlacedInDoubt(Doubt::ColdIndex),
+        ]
+        .into_iter()
+        .flat_map(of)
+        .collect()
+    }
+
+    #[test]
+    fn codes_and_rows_belong_to_each_other() {
+        let codes: BTreeSet<&str> = samples().iter().map(Reason::code).collect();
+        let rows: BTreeSet<&str> = REASONS.iter().map(|doc| doc.code).collect();
+        assert_eq!(rows.len(), REASONS.len(), "a code has two rows");
+        // Told about a value rather than as the state of a workload.
+        let told_elsewhere = BTreeSet::from(["UnknownAnnotation"]);
+        assert_eq!(codes.difference(&rows).collect::<Vec<_>>(), Vec::<&&str>::new(), "codes without a row");
+        assert_eq!(rows.difference(&codes).copied().collect::<BTreeSet<_>>(), told_elsewhere, "rows without a code");
+        for reason in samples() {
+            assert_eq!(reason.doc().code, reason.code());
+        }
+    }
+
+    #[test]
+    fn codes_are_upper_camel_and_rows_are_one_sentence_or_more() {
+        for ReasonDoc { code, event: _, meaning } in REASONS {
+            // The API server takes at most 128 bytes as the reason of an Event.
+            assert!(code.len() <= 128 && code.starts_with(|c: char| c.is_ascii_uppercase()), "{code}");
+            assert!(code.bytes().all(|b| b.is_ascii_alphanumeric()), "{code}");
+            assert!(meaning.ends_with('.') && !meaning.contains(['\n', '|']), "{code}: {meaning}");
+        }
+    }
+
+    /// The note of an Event has at most 1,024 bytes and never changes.
+    #[test]
+    fn sentences_fit_an_event_and_carry_no_figure_that_changes() {
+        for reason in samples() {
+            let sentence = reason.to_string();
+            assert!(!sentence.is_empty() && sentence.len() <= 1_024, "{}: {} bytes", reason.code(), sentence.len());
+            assert!(!sentence.contains(char::is_control), "{sentence:?}");
+            assert!(sentence.starts_with(|c: char| !c.is_whitespace()) && !sentence.ends_with('.'), "{sentence:?}");
+            if reason.doc().event.is_some() {
+                assert!(!sentence.contains(|c: char| c.is_ascii_digit()), "{sentence:?}");
+            }
+        }
+    }
+
+    /// A sentence told of two situations would leave the reader to guess.
+    #[test]
+    fn no_two_reasons_read_alike() {
+        let sentences: BTreeSet<String> = samples().iter().map(ToString::to_string).collect();
+        assert_eq!(sentences.len(), samples().len());
     }
 }

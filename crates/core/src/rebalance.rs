@@ -21,7 +21,7 @@ use crate::slots::{Sitter, seat};
 use crate::split::Split;
 use crate::window::Window;
 
-/// The first pause after a replacement came back unsteered; each further one doubles it.
+/// The first pause after a replacement came back unsteered, or landed elsewhere than it was steered to; each further one doubles it.
 pub const PROBE_BACKOFF: Duration = Duration::from_secs(5 * 60);
 /// The longest such pause.
 pub const PROBE_BACKOFF_MAX: Duration = Duration::from_secs(30 * 60);
@@ -74,6 +74,8 @@ pub struct Pod {
     pub uid: Arc<str>,
     /// What it counts as: the type of its node, or, unbound, what it was steered to.
     pub capacity: Option<CapacityType>,
+    /// What it was steered to at admission, wherever it runs.
+    pub steered: Option<CapacityType>,
     /// Slot: the claim of its annotation, or its ordinal's.
     pub slot: Option<u32>,
     /// `pod-deletion-cost`, if set.
@@ -181,7 +183,8 @@ impl Realized {
     }
 
     fn count(pods: &[Pod]) -> Self {
-        let of = |capacity| u32::try_from(pods.iter().filter(|pod| pod.capacity == capacity).count()).unwrap_or(u32::MAX);
+        let of =
+            |capacity| u32::try_from(pods.iter().filter(|pod| pod.capacity == capacity).count()).unwrap_or(u32::MAX);
         Self { spot: of(Some(CapacityType::Spot)), on_demand: of(Some(CapacityType::OnDemand)), unknown: of(None) }
     }
 }
@@ -306,12 +309,11 @@ fn settled(snapshot: &Snapshot, circumstances: &Circumstances) -> Result<(), Rea
 fn drift(policy: &Policy, wanted: Split, realized: Realized) -> Option<Drift> {
     let excess = |capacity| realized.of(Some(capacity)).saturating_sub(wanted.of(capacity));
     let lack = |capacity| wanted.of(capacity).saturating_sub(realized.of(Some(capacity)));
-    let floor = policy.target().min_on_demand.of(wanted.total()).min(wanted.total());
     CapacityType::ALL.into_iter().find_map(|from| {
         let mut moves = excess(from).min(lack(from.other()));
         if !policy.asked_for_spot() {
             moves = match from {
-                CapacityType::Spot => moves.min(floor.saturating_sub(realized.on_demand)),
+                CapacityType::Spot => moves.min(floor(policy, wanted).saturating_sub(realized.on_demand)),
                 CapacityType::OnDemand => 0,
             };
         }
@@ -319,14 +321,23 @@ fn drift(policy: &Policy, wanted: Split, realized: Realized) -> Option<Drift> {
     })
 }
 
+/// The on-demand replicas that the floor asks for: all of them, where there are fewer than it asks.
+fn floor(policy: &Policy, wanted: Split) -> u32 {
+    policy.target().min_on_demand.of(wanted.total()).min(wanted.total())
+}
+
 /// The counts need no move: seat whoever sits wrong.
 fn at_rest(snapshot: &Snapshot, circumstances: &Circumstances, wanted: Split, realized: Realized) -> Step {
     let exact = CapacityType::ALL.into_iter().all(|t| realized.of(Some(t)) == wanted.of(t));
     if !exact {
-        return Step::wait(if realized.unknown > 0 { Reason::UnknownCapacity } else { Reason::NotAsked });
+        let policy = &snapshot.policy;
+        let holds = !policy.asked_for_spot() && realized.on_demand >= floor(policy, wanted);
+        return Step::wait(if holds { Reason::NotAsked } else { Reason::UnknownCapacity });
     }
     let seats = match snapshot.nature {
-        Nature::Interchangeable if circumstances.seating && snapshot.pods.iter().all(|pod| pod.ready) => seatings(snapshot),
+        Nature::Interchangeable if circumstances.seating && snapshot.pods.iter().all(|pod| pod.ready) => {
+            seatings(snapshot)
+        }
         Nature::Interchangeable | Nature::Ordinal { on_delete: _ } => Vec::new(),
     };
     if seats.is_empty() {
@@ -368,13 +379,17 @@ fn relocate(
     if let Some(step) = closed_window(&snapshot.policy.window.value, now) {
         return step;
     }
-    if let Some(until) = snapshot.last_change.and_then(|last| later(last, circumstances.cooldown)).filter(|t| *t > now) {
+    if let Some(until) = snapshot.last_change.and_then(|last| later(last, circumstances.cooldown)).filter(|t| *t > now)
+    {
         return Step::wait_until(Reason::CoolingDown, Some(until));
     }
     let probe = match proof(snapshot, circumstances.probe, now) {
         Ok(probe) => probe,
         Err(until) => return Step::wait_until(Reason::WebhookNotSteering, until),
     };
+    if let Some(until) = in_vain(snapshot, drift).filter(|until| *until > now) {
+        return Step::wait_until(Reason::NoCapacity { capacity: drift.from.other() }, Some(until));
+    }
     let candidates = candidates(snapshot, drift.from);
     let (free, protections) = split_protected(snapshot, &candidates);
     if let Some(pod) = unready_stayer(snapshot, &free, drift) {
@@ -415,7 +430,16 @@ fn proof(snapshot: &Snapshot, probe: Option<Probe>, now: Timestamp) -> Result<Op
     let Some(Probe { evicted, failures }) = probe else { return Ok(Some(0)) };
     let pause = PROBE_BACKOFF.saturating_mul(1 << failures.min(8)).min(PROBE_BACKOFF_MAX);
     let until = later(evicted.max(newest.created), pause);
-    if until.is_some_and(|until| until <= now) { Ok(Some(failures + 1)) } else { Err(until) }
+    if until.is_some_and(|until| until <= now) { Ok(Some(failures.saturating_add(1))) } else { Err(until) }
+}
+
+/// Until when a move would be in vain: the newest pods were steered to the wanted type and run on the other one all the
+/// same, as `placement: preferred` lets them where the wanted type is short. Each further one of them doubles the pause.
+fn in_vain(snapshot: &Snapshot, drift: Drift) -> Option<Timestamp> {
+    let strayed = |pod: &&Pod| pod.steered == Some(drift.from.other()) && pod.capacity == Some(drift.from);
+    let strays = snapshot.pods.iter().rev().take_while(strayed).count();
+    let pause = PROBE_BACKOFF.saturating_mul(1 << strays.checked_sub(1)?.min(8)).min(PROBE_BACKOFF_MAX);
+    later(snapshot.pods.last()?.created, pause)
 }
 
 /// Pods of the surplus type, in the order in which they should go.
@@ -471,3 +495,6 @@ fn unready_stayer<'a>(snapshot: &'a Snapshot, free: &[&Pod], drift: Drift) -> Op
 fn later(time: Timestamp, duration: Duration) -> Option<Timestamp> {
     time.checked_add(duration).ok()
 }
+
+#[cfg(test)]
+mod tests;

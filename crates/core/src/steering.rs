@@ -1,9 +1,9 @@
 //! Decides what a new pod needs so that it lands on the wanted type of capacity.
 //!
-//! The user's own constraints are kept. What this adds only ever narrows them to the nodes of the wanted class, and only
-//! where at least one imaginable node is left; otherwise the pod is left alone and the answer says which constraint stood
-//! in the way. Whether two constraints leave a node is decided exactly, key by key, by what one node label may still be,
-//! never by comparing texts: so a pod that is steered already needs nothing more.
+//! The user's own constraints are kept. What this adds only ever narrows them to the nodes of the wanted class, and
+//! only where at least one imaginable node is left; otherwise the pod is left alone and the answer says which
+//! constraint stood in the way. Whether two constraints leave a node is decided exactly, key by key, by what one node
+//! label may still be, never by comparing texts: so a pod that is steered already needs nothing more.
 //!
 //! Nothing here looks at nodes that exist, counts pods or chooses a type.
 
@@ -81,8 +81,8 @@ pub struct PodToleration<'a> {
 }
 
 impl PodToleration<'_> {
-    /// Whether the pod wrote this very toleration. `tolerationSeconds` does not count: where several tolerations match a
-    /// taint Kubernetes takes the shortest, so ours beside theirs would change nothing.
+    /// Whether the pod wrote this very toleration. `tolerationSeconds` does not count: where several tolerations match
+    /// a taint Kubernetes takes the shortest, so ours beside theirs would change nothing.
     fn is(&self, toleration: &Toleration) -> bool {
         let Toleration { key, operator, value, effect, toleration_seconds: _ } = toleration;
         let own_operator = match self.operator.as_deref() {
@@ -494,8 +494,8 @@ impl<'r> Domain<'r> {
         }
     }
 
-    /// Whether nothing is left. Labels hold no minus sign, so integers start at 0; one that is ruled out in one spelling
-    /// is still there in another (`5`, `05`).
+    /// Whether nothing is left. Labels hold no minus sign, so integers start at 0; one that is ruled out in one
+    /// spelling is still there in another (`5`, `05`).
     fn is_empty(&self) -> bool {
         if self.may_be_absent {
             return false;

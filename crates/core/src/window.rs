@@ -4,7 +4,8 @@
 //! happens at the first instant after the gap; one that a clock change repeats happens once, at its first occurrence.
 //! Put as one rule: an opening happens at the first instant at which the wall clock has reached it.
 //!
-//! The zone database is the one in the binary, so the answer does not depend on the machine. Interruptions never ask here.
+//! The zone database is the one in the binary, so the answer does not depend on the machine. Interruptions never ask
+//! here.
 
 mod schedule;
 
@@ -29,7 +30,7 @@ const MAX_LENGTH: usize = 1024;
 const HORIZON_DAYS: usize = 8 * 366 + 1;
 
 /// How many adjoining openings are followed to find the end of the window.
-const MAX_JOINED: usize = 64;
+const MAX_JOINED: usize = 16;
 
 /// When balance may disrupt a workload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -188,7 +189,8 @@ impl Recurring {
     fn last_opening(&self, now: Timestamp) -> Option<Timestamp> {
         let latest = self.wall_clock_reached(now);
         let days = std::iter::successors(Some(latest.date()), |day| day.yesterday().ok()).take(HORIZON_DAYS);
-        days.flat_map(|day| self.schedule.times_of(day).rev())
+        days.filter(|day| self.schedule.names(*day))
+            .flat_map(|day| self.schedule.times_of(day).rev())
             .skip_while(|opening| *opening > latest)
             .filter_map(|opening| self.first_instant(opening))
             .find(|opening| *opening <= now)
@@ -198,7 +200,8 @@ impl Recurring {
     fn next_opening(&self, now: Timestamp) -> Option<Timestamp> {
         let earliest = self.zone.to_datetime(now);
         let days = std::iter::successors(Some(earliest.date()), |day| day.tomorrow().ok()).take(HORIZON_DAYS);
-        days.flat_map(|day| self.schedule.times_of(day))
+        days.filter(|day| self.schedule.names(*day))
+            .flat_map(|day| self.schedule.times_of(day))
             .skip_while(|opening| *opening <= earliest)
             .filter_map(|opening| self.first_instant(opening))
             .find(|opening| *opening > now)

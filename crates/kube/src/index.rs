@@ -519,8 +519,9 @@ impl Index {
             epoch,
         };
         let old = self.replica_sets.insert(uid.clone(), record).and_then(|old| old.deployment);
-        if old != deployment {
-            self.unlink_revision(old.as_ref(), &uid);
+        if let Some(old) = old.filter(|old| Some(old) != deployment.as_ref()) {
+            self.unlink_revision(Some(&old), &uid);
+            self.mark_uid(&old);
         }
         if let Some(deployment) = deployment {
             self.mark_uid(&deployment);

@@ -47,17 +47,13 @@ impl<'de> Deserialize<'de> for Annotations {
                 f.write_str("a map of strings")
             }
 
-            fn visit_unit<E>(self) -> Result<Labels, E> {
-                Ok(Labels::new())
-            }
-
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
                 let mut kept = Labels::new();
                 while let Some(key) = map.next_key::<Text<'_>>()? {
-                    if is_kept(&key.0) {
-                        kept.insert(key.0.into(), map.next_value::<Text<'_>>()?.0.into());
-                    } else {
+                    if !is_kept(&key.0) {
                         map.next_value::<IgnoredAny>()?;
+                    } else if let Some(value) = map.next_value::<Option<Text<'_>>>()? {
+                        kept.insert(key.0.into(), value.0.into());
                     }
                 }
                 Ok(kept)
@@ -441,6 +437,10 @@ impl<'de> Deserialize<'de> for Quantity {
                 f.write_str("a quantity")
             }
 
+            fn visit_unit<E>(self) -> Result<Quantity, E> {
+                Ok(Quantity::default())
+            }
+
             fn visit_str<E>(self, text: &str) -> Result<Quantity, E> {
                 Ok(Quantity(text.into()))
             }
@@ -523,5 +523,170 @@ kinds! {
         spec: NodePoolSpec,
         /// Its status.
         status: NodePoolStatus,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read<K: Slim>(object: &serde_json::Value) -> serde_json::Result<K> {
+        serde_json::from_str(&object.to_string())
+    }
+
+    #[test]
+    fn only_annotations_that_mean_something_are_kept() {
+        let pod: Pod = read(&json!({ "metadata": { "annotations": {
+            "spotalis.io/slot": "3",
+            "spotalis.io/unheard-of": "x",
+            "controller.kubernetes.io/pod-deletion-cost": "-3",
+            "karpenter.sh/do-not-disrupt": "true",
+            "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+            "kubectl.kubernetes.io/last-applied-configuration": "{\"a\": \"long\\ntext\"}",
+            "capacity.spotalis.io": "spot",
+            "notspotalis.io/slot": "4",
+        } } }))
+        .unwrap();
+        let kept: Vec<&str> = pod.metadata.annotations.0.keys().map(|key| &**key).collect();
+        assert_eq!(
+            kept,
+            [
+                "cluster-autoscaler.kubernetes.io/safe-to-evict",
+                "controller.kubernetes.io/pod-deletion-cost",
+                "karpenter.sh/do-not-disrupt",
+                "spotalis.io/slot",
+                "spotalis.io/unheard-of",
+            ]
+        );
+        assert_eq!(pod.metadata.annotations.get("spotalis.io/slot"), Some("3"));
+    }
+
+    #[test]
+    fn escapes_in_keys_and_values_are_undone() {
+        let pod: Pod = serde_json::from_str(
+            r#"{"metadata": {"annotations": {"spotalis.io\/slot": "\u0033", "\u0073potalis.io/x": "a\tb"}}}"#,
+        )
+        .unwrap();
+        assert_eq!(pod.metadata.annotations.get("spotalis.io/slot"), Some("3"));
+        assert_eq!(pod.metadata.annotations.get("spotalis.io/x"), Some("a\tb"));
+    }
+
+    #[test]
+    fn null_is_absent_everywhere() {
+        let nothing = |_: &Pod| true;
+        type Check = fn(&Pod) -> bool;
+        let rows: [(serde_json::Value, Check); 8] = [
+            (json!({ "metadata": null, "spec": null, "status": null }), nothing),
+            (
+                json!({ "metadata": { "name": null, "generation": null, "labels": null, "ownerReferences": null } }),
+                nothing,
+            ),
+            (json!({ "metadata": { "creationTimestamp": null } }), |pod| pod.metadata.creation_timestamp.is_none()),
+            (json!({ "metadata": { "annotations": null } }), |pod| pod.metadata.annotations.0.is_empty()),
+            (json!({ "metadata": { "annotations": { "spotalis.io/slot": null } } }), |pod| {
+                pod.metadata.annotations.get("spotalis.io/slot").is_none()
+            }),
+            (
+                json!({ "spec": { "nodeName": null, "containers": null, "affinity": null, "tolerations": null } }),
+                |pod| pod.spec.containers.is_empty() && pod.spec.affinity.is_none(),
+            ),
+            (json!({ "spec": { "containers": [{ "resources": { "requests": { "cpu": null } } }] } }), |pod| {
+                pod.spec.containers[0].resources.requests["cpu"] == Quantity::default()
+            }),
+            (
+                json!({ "spec": { "affinity": { "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [{ "matchExpressions": null }] } } } } }),
+                |pod| pod.spec.affinity.as_ref().is_some_and(|affinity| affinity.node_affinity.is_some()),
+            ),
+        ];
+        for (object, check) in rows {
+            let pod = read::<Pod>(&object).unwrap_or_else(|error| panic!("{error} in {object}"));
+            assert!(check(&pod), "{object}");
+        }
+    }
+
+    /// The difference that a PodDisruptionBudget makes between an absent and an empty selector survives.
+    #[test]
+    fn absent_and_empty_are_told_apart_where_that_matters() {
+        let pdb = |selector| {
+            let pdb: PodDisruptionBudget = read(&json!({ "spec": { "selector": selector } })).unwrap();
+            pdb.spec.selector.is_some()
+        };
+        assert!(!pdb(json!(null)) && pdb(json!({})));
+        let replicas = |replicas| read::<Workload>(&json!({ "spec": { "replicas": replicas } })).unwrap().spec.replicas;
+        assert_eq!((replicas(json!(null)), replicas(json!(0))), (None, Some(0)));
+    }
+
+    #[test]
+    fn quantities_are_read_as_they_are_written() {
+        let node: Node = serde_json::from_str(
+            r#"{"status": {"allocatable": {"a": "3920m", "b": 4, "c": -1, "d": 1.5, "e": 18446744073709551615}}}"#,
+        )
+        .unwrap();
+        let texts: Vec<&str> = node.status.allocatable.values().map(|Quantity(text)| &**text).collect();
+        assert_eq!(texts, ["3920m", "4", "-1", "1.5", "18446744073709551615"]);
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_read_costs_only_itself() {
+        for (text, readable) in
+            [("2023-11-14T22:13:20Z", true), ("2023-11-14T22:13:20.123456Z", true), ("yesterday", false)]
+        {
+            let pod: Pod = read(&json!({ "metadata": { "name": "p", "deletionTimestamp": text } })).unwrap();
+            assert_eq!(pod.metadata.deletion_timestamp.is_some(), readable, "{text}");
+            assert_eq!(&*pod.metadata.name, "p");
+        }
+    }
+
+    #[test]
+    fn the_controller_is_the_owner_that_says_so() {
+        let pod: Pod = read(&json!({ "metadata": { "ownerReferences": [
+            { "kind": "ConfigMap", "name": "a", "uid": "a" },
+            { "kind": "ReplicaSet", "name": "b", "uid": "b", "controller": false },
+            { "kind": "ReplicaSet", "name": "c", "uid": "c", "controller": true } ] } }))
+        .unwrap();
+        assert_eq!(pod.metadata.controller().map(|owner| &*owner.uid), Some("c"));
+    }
+
+    /// Whatever stands where we do not look neither fails nor changes what is read.
+    #[test]
+    fn foreign_fields_may_be_anything() {
+        let own = r#""metadata": {"name": "p", "finalizers": F, "managedFields": F}, "spec": {"nodeName": "n", "volumes": F,
+            "containers": [{"name": F, "image": F, "resources": {"requests": {"cpu": "1"}, "limits": F}}]},
+            "status": {"phase": "Running", "containerStatuses": F, "podIPs": F}"#;
+        for foreign in [
+            "null",
+            "0",
+            "-1.5e300",
+            "\"text\"",
+            "[]",
+            "{}",
+            "[null, {\"a\": [1]}]",
+            "{\"metadata\": {\"name\": 7}}",
+            "true",
+        ] {
+            let text = format!("{{{}, \"kind\": {foreign}, \"apiVersion\": {foreign}}}", own.replace('F', foreign));
+            let pod: Pod = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} with {foreign}"));
+            assert_eq!((&*pod.metadata.name, &*pod.spec.node_name, &*pod.status.phase), ("p", "n", "Running"));
+            assert_eq!(pod.spec.containers[0].resources.requests["cpu"], Quantity("1".into()));
+        }
+    }
+
+    #[test]
+    fn a_wrong_type_where_we_look_is_an_error_and_no_guess() {
+        for object in [
+            json!({ "metadata": { "name": 7 } }),
+            json!({ "metadata": { "labels": ["a"] } }),
+            json!({ "metadata": { "annotations": "a" } }),
+            json!({ "spec": { "containers": {} } }),
+            json!({ "spec": { "containers": [{ "resources": { "requests": { "cpu": {} } } }] } }),
+            json!({ "status": "Running" }),
+            json!("a pod"),
+            json!(null),
+        ] {
+            assert!(read::<Pod>(&object).is_err(), "{object}");
+        }
     }
 }

@@ -11,8 +11,9 @@ use std::time::Duration;
 use futures::StreamExt;
 use jiff::Timestamp;
 use kube::Client;
-use kube::core::WatchEvent;
 use kube::core::params::{ListParams, WatchParams};
+use kube::core::response::StatusCause;
+use kube::core::{Status, WatchEvent};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -62,19 +63,24 @@ impl Resource {
         }
     }
 
+    /// Whether its objects live in namespaces.
+    pub const fn is_namespaced(self) -> bool {
+        self.namespaced
+    }
+
     /// The API group, empty for the core one.
     pub fn group(self) -> &'static str {
         self.api.strip_prefix("/apis/").and_then(|rest| rest.split('/').next()).unwrap_or("")
     }
 }
 
-/// The index and what to call when it changed.
+/// The index, and who is told about it.
 #[derive(Clone)]
 pub struct Sink {
     /// The index.
     pub index: Arc<Mutex<Index>>,
-    /// Called after every change, outside the lock.
-    pub changed: Arc<dyn Fn() + Send + Sync>,
+    /// Called outside the lock after everything heard on a view: the index may have changed.
+    pub heard: Arc<dyn Fn(View) + Send + Sync>,
     /// The time.
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// Called with every failure of a list or watch.
@@ -102,9 +108,11 @@ pub enum Failure {
         /// The resource.
         resource: &'static str,
     },
-    /// The resource version is too old: list anew.
-    #[error("watch {resource}: the resource version is too old")]
+    /// The server does not know the resource version, or not any more: list anew.
+    #[error("{verb} {resource}: the server does not have this resource version any more")]
     TooOld {
+        /// `list` or `watch`.
+        verb: &'static str,
         /// The resource.
         resource: &'static str,
     },
@@ -119,9 +127,29 @@ pub enum Failure {
 }
 
 impl Failure {
+    fn code(&self) -> Option<u16> {
+        match self {
+            Self::Api { source: kube::Error::Api(status), verb: _, resource: _ } => Some(status.code),
+            Self::Api { .. } | Self::Silent { .. } | Self::TooOld { .. } | Self::Unreadable { .. } => None,
+        }
+    }
+
     /// Whether the API server forbids it, which only an administrator can mend.
     pub fn is_forbidden(&self) -> bool {
-        matches!(self, Self::Api { source: kube::Error::Api(status), verb: _, resource: _ } if status.code == 403)
+        self.code() == Some(403)
+    }
+
+    /// Whether the kind does not exist in this cluster.
+    pub fn is_absent(&self) -> bool {
+        self.code() == Some(404)
+    }
+
+    /// What is missing, if it is forbidden, and the command that shows it.
+    pub fn forbidden_hint(&self) -> Option<String> {
+        let Self::Api { verb, resource, source: _ } = self else { return None };
+        self.is_forbidden().then(|| {
+            format!("the permission to {verb} {resource} is missing; `kubectl auth can-i {verb} {resource} --as USER` shows it")
+        })
     }
 }
 
@@ -233,28 +261,60 @@ struct PageMeta {
     r#continue: Option<String>,
 }
 
-/// Reads one view into the index, for ever. `namespace` narrows it to one namespace.
-pub async fn pump<K: Indexed + std::fmt::Debug>(client: Client, resource: Resource, namespace: Option<String>, sink: Sink) {
+/// Reads one view into the index, for ever. `namespace` narrows it to one namespace; a kind that does not exist is looked
+/// for again after `absent_pause`, or after the usual back-off if that is longer.
+pub async fn pump<K: Indexed + std::fmt::Debug>(
+    client: Client,
+    resource: Resource,
+    namespace: Option<String>,
+    sink: Sink,
+    absent_pause: Duration,
+) {
     let mut pump = Pump::new(client, resource, namespace.as_deref(), sink);
     let mut version: Option<String> = None;
     loop {
-        let step = match &version {
-            None => pump.list::<K>().await,
-            Some(from) => pump.watch::<K>(from).await,
+        let step = match &mut version {
+            None => pump.list::<K>().await.map(|listed| {
+                version = Some(listed);
+                Ended::WithNews
+            }),
+            Some(seen) => pump.watch::<K>(seen).await,
         };
+        let mut least = Duration::ZERO;
         match step {
-            Ok(next) => version = Some(next),
+            Ok(Ended::WithNews) => continue,
+            // A server that accepts watches and ends them at once is not to be asked in a tight loop.
+            Ok(Ended::WithNothing) => pump.disconnected(),
             Err(failure) => {
                 pump.disconnected();
                 (pump.sink.failed)(resource.view, &failure);
+                if failure.is_absent() {
+                    least = absent_pause;
+                }
                 match failure {
-                    Failure::TooOld { resource: _ } => version = None,
+                    Failure::TooOld { verb: _, resource: _ } => version = None,
                     Failure::Api { .. } | Failure::Silent { .. } | Failure::Unreadable { .. } => {}
                 }
-                tokio::time::sleep(pump.pause).await;
-                pump.pause = (pump.pause * 2).min(BACKOFF.1);
             }
         }
+        tokio::time::sleep(pump.pause.max(least)).await;
+        pump.pause = (pump.pause * 2).min(BACKOFF.1);
+    }
+}
+
+/// 410; or a version from the future, as after a restored backup, which no waiting mends.
+fn is_too_old(status: &Status) -> bool {
+    let from_the_future = |cause: &StatusCause| cause.reason == "ResourceVersionTooLarge";
+    status.code == 410 || status.details.as_ref().is_some_and(|details| details.causes.iter().any(from_the_future))
+}
+
+/// A line that is no event. The client tries it as a `Status` too, of which no field is required: what comes out then
+/// has no code.
+fn is_unreadable(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::SerdeError(_) => true,
+        kube::Error::Api(status) => status.code == 0,
+        _ => false,
     }
 }
 
@@ -267,6 +327,14 @@ pub async fn read<K: Indexed + std::fmt::Debug>(
 ) -> Result<(), Failure> {
     let mut pump = Pump::new(client, resource, namespace, sink);
     pump.list::<K>().await.map(|_| ())
+}
+
+/// How a list or watch ended that did not fail.
+enum Ended {
+    /// It told something, so the next one may begin at once.
+    WithNews,
+    /// It told nothing, not even a bookmark.
+    WithNothing,
 }
 
 struct Pump {
@@ -292,7 +360,8 @@ impl Pump {
         self.epoch = self.sink.index.lock().begin_list();
         let mut params = ListParams::default().limit(PAGE);
         loop {
-            let request = kube::core::Request::new(&self.path).list(&params).map_err(|error| self.request_error(error))?;
+            let request =
+                kube::core::Request::new(&self.path).list(&params).map_err(|error| self.request_error(error))?;
             let text = self.timed("list", self.client.request_text(request)).await?;
             let next = self.read_page::<K>(&text)?;
             match next.r#continue.filter(|token| !token.is_empty()) {
@@ -304,7 +373,7 @@ impl Pump {
                         index.sweep(&self.source, self.epoch);
                         index.set_currency(&self.source, Currency { synced: true, heard: now, disconnected: None });
                     }
-                    (self.sink.changed)();
+                    (self.sink.heard)(self.resource.view);
                     return Ok(next.resource_version);
                 }
             }
@@ -324,34 +393,42 @@ impl Pump {
 
     fn read_object<K: Indexed>(&self, raw: &RawValue) -> Option<K> {
         serde_json::from_str(raw.get())
-            .inspect_err(|error| tracing::warn!(resource = self.resource.view.as_str(), %error, "skipped an unreadable object"))
+            .inspect_err(
+                |error| tracing::warn!(resource = self.resource.view.as_str(), %error, "skipped an unreadable object"),
+            )
             .ok()
     }
 
-    /// Watches from a version until the server ends the watch; the version to resume from.
-    async fn watch<K: Indexed>(&mut self, from: &str) -> Result<String, Failure> {
+    /// Watches from a version until the server ends the watch. `seen` keeps up with what was seen, so that not even a
+    /// failure makes the next watch tell again what is known: an old event after a newer one would turn back time.
+    async fn watch<K: Indexed>(&mut self, seen: &mut String) -> Result<Ended, Failure> {
         let resource = self.resource.view.as_str();
         let params = WatchParams::default().timeout(WATCH_SECONDS);
-        let request = kube::core::Request::new(&self.path).watch(&params, from).map_err(|error| self.request_error(error))?;
+        let request =
+            kube::core::Request::new(&self.path).watch(&params, seen).map_err(|error| self.request_error(error))?;
         let stream = self.timed("watch", self.client.request_events::<K>(request)).await?;
         let mut stream = std::pin::pin!(stream);
-        let mut version = from.to_owned();
+        let mut ended = Ended::WithNothing;
         self.heard();
         loop {
             let Ok(line) = tokio::time::timeout(LINE_TIMEOUT, stream.next()).await else {
                 return Err(Failure::Silent { verb: "watch", resource });
             };
             match line {
-                None => return Ok(version),
+                None => return Ok(ended),
                 Some(Ok(event)) => {
-                    self.pause = BACKOFF.0;
-                    if let Some(seen) = self.apply(event)? {
-                        version = seen;
+                    if let Some(version) = self.apply(event)? {
+                        *seen = version;
                     }
+                    self.pause = BACKOFF.0;
+                    ended = Ended::WithNews;
                 }
                 // One line that cannot be read is one object lost from view until the next list; the rest goes on.
-                Some(Err(kube::Error::SerdeError(error))) => {
+                Some(Err(error)) if is_unreadable(&error) => {
                     tracing::warn!(resource, %error, "skipped an unreadable event");
+                }
+                Some(Err(kube::Error::Api(status))) if is_too_old(&status) => {
+                    return Err(Failure::TooOld { verb: "watch", resource });
                 }
                 Some(Err(source)) => return Err(Failure::Api { verb: "watch", resource, source }),
             }
@@ -373,13 +450,15 @@ impl Pump {
                 object.meta().resource_version.to_string()
             }
             WatchEvent::Bookmark(bookmark) => bookmark.metadata.resource_version,
-            WatchEvent::Error(status) if status.code == 410 => return Err(Failure::TooOld { resource }),
+            WatchEvent::Error(status) if is_too_old(&status) => {
+                return Err(Failure::TooOld { verb: "watch", resource });
+            }
             WatchEvent::Error(status) => {
                 return Err(Failure::Api { verb: "watch", resource, source: kube::Error::Api(status) });
             }
         };
         self.heard();
-        (self.sink.changed)();
+        (self.sink.heard)(self.resource.view);
         Ok(Some(version).filter(|version| !version.is_empty()))
     }
 
@@ -391,7 +470,7 @@ impl Pump {
         let resource = self.resource.view.as_str();
         match tokio::time::timeout(PAGE_TIMEOUT, call).await {
             Err(_) => Err(Failure::Silent { verb, resource }),
-            Ok(Err(kube::Error::Api(status))) if status.code == 410 => Err(Failure::TooOld { resource }),
+            Ok(Err(kube::Error::Api(status))) if is_too_old(&status) => Err(Failure::TooOld { verb, resource }),
             Ok(Err(source)) => Err(Failure::Api { verb, resource, source }),
             Ok(Ok(value)) => Ok(value),
         }
@@ -404,15 +483,18 @@ impl Pump {
     /// Something was heard: the view is connected and current.
     fn heard(&self) {
         let now = (self.sink.now)();
-        self.sink.index.lock().update_currency(&self.source, |currency| {
-            Currency { heard: now, disconnected: None, ..currency }
+        self.sink.index.lock().update_currency(&self.source, |currency| Currency {
+            heard: now,
+            disconnected: None,
+            ..currency
         });
     }
 
     fn disconnected(&self) {
         let now = (self.sink.now)();
-        self.sink.index.lock().update_currency(&self.source, |currency| {
-            Currency { disconnected: Some(currency.disconnected.unwrap_or(now)), ..currency }
+        self.sink.index.lock().update_currency(&self.source, |currency| Currency {
+            disconnected: Some(currency.disconnected.unwrap_or(now)),
+            ..currency
         });
     }
 }

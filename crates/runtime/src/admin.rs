@@ -30,7 +30,7 @@ use crate::metrics::Metrics;
 /// A request's head must be complete within this, counted from the connection or from the previous answer.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection is asked to end after this.
-const CONNECTION_LIFE: Duration = Duration::from_secs(300);
+const CONNECTION_LIFE: Duration = Duration::from_mins(5);
 /// And cut off after this much more.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Connections at a time; more wait in the kernel's queue.

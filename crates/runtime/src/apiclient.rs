@@ -22,13 +22,15 @@ use crate::text::chain;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Silence after which a connection counts as dead. Longer than a watch may be silent (the server ends one after at most
 /// 295 s); single calls have their own, shorter limits.
-const READ_TIMEOUT: Duration = Duration::from_secs(300);
+const READ_TIMEOUT: Duration = Duration::from_mins(5);
 /// How long sending a request may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a server gets to answer the first request.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer that is read; the largest object the server stores is 1.5 MiB.
 const ANSWER_LIMIT: usize = 16 << 20;
+/// However long the server asks us to wait, look again after this.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
 /// What to wait when the server says "slow down" without saying for how long.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -371,7 +373,7 @@ pub fn accepted(call: Call, response: Response<Bytes>) -> Result<Bytes, ApiError
 /// `Retry-After` in seconds; the API server never sends the other form, a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
 }
 
 /// Bound on the server's words in our errors.
@@ -389,7 +391,7 @@ fn refusal(
     let details = status.and_then(|status| status.details.as_ref());
     let retry_after = retry_after.or_else(|| {
         let seconds = details?.retry_after_seconds;
-        (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+        (seconds > 0).then(|| Duration::from_secs(seconds.into()).min(LONGEST_RETRY_AFTER))
     });
     let causes = details.map_or(&[][..], |details| &details.causes);
     match code {
@@ -560,6 +562,9 @@ mod tests {
         let body = status(429, "TooManyRequests", r#"{"retryAfterSeconds":10}"#);
         let details = accepted(EVICT, answer(429, &[], &body)).unwrap_err();
         assert!(matches!(details, ApiError::BudgetBehind { retry_after } if retry_after.as_secs() == 10));
+        let absurd = format!("{}", u64::MAX);
+        let absurd = accepted(EVICT, answer(429, &[("retry-after", &absurd)], "later")).unwrap_err();
+        assert!(matches!(absurd, ApiError::Throttled { retry_after } if retry_after == LONGEST_RETRY_AFTER));
         let none = accepted(EVICT, answer(429, &[], "later")).unwrap_err();
         assert!(matches!(none, ApiError::Throttled { retry_after } if retry_after == DEFAULT_RETRY_AFTER));
     }
@@ -637,6 +642,21 @@ mod tests {
         let error = Cluster::configure(&ClusterSource::Kubeconfig(path.clone())).await.err().unwrap();
         std::fs::remove_file(&path).unwrap();
         assert!(matches!(&error, ConnectError::Invalid { .. }), "{error:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_tells_strangers_from_api_servers() {
+        for (code, want) in [(200, "ok"), (403, "ok"), (401, "expired"), (502, "unexpected"), (404, "unexpected")] {
+            let (server, namespace) = ("https://cluster.example/".to_owned(), "default".to_owned());
+            let cluster = Cluster { client: client(code, "{}"), server, namespace };
+            let got = match cluster.probe().await {
+                Ok(()) => "ok",
+                Err(ConnectError::Expired { .. }) => "expired",
+                Err(ConnectError::Unexpected { .. }) => "unexpected",
+                Err(error) => panic!("{code}: {error:?}"),
+            };
+            assert_eq!(got, want, "{code}");
+        }
     }
 
     #[tokio::test]

@@ -53,7 +53,7 @@ impl Clock {
     /// The instant to sleep until so that [`Self::elapsed`] is `elapsed`.
     pub fn instant(&self, elapsed: Duration) -> Instant {
         // Far enough to be never, near enough for every platform's clock.
-        const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+        const NEVER: Duration = Duration::from_hours(10 * 365 * 24);
         self.start() + elapsed.min(NEVER)
     }
 

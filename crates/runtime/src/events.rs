@@ -27,9 +27,9 @@ use crate::metrics::{Kind, MetricDoc};
 use crate::text::{clip, printable};
 
 /// A repeated notice belongs to the same series if the last one is not longer ago than this.
-const SERIES_WINDOW: Duration = Duration::from_secs(600);
+const SERIES_WINDOW: Duration = Duration::from_mins(10);
 /// The second notice is written at once, further ones at most so often.
-const SERIES_PACE: Duration = Duration::from_secs(300);
+const SERIES_PACE: Duration = Duration::from_mins(5);
 /// How many different notices are remembered; the one not heard of for longest is forgotten first.
 const SERIES_LIMIT: usize = 4096;
 /// Limits of the API, in bytes.

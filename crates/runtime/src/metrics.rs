@@ -89,9 +89,13 @@ impl MetricDoc {
         encoder: &'e mut DescriptorEncoder<'_>,
         kind: MetricType,
     ) -> Result<MetricEncoder<'e>, fmt::Error> {
-        encoder.encode_descriptor(self.family(), self.help, None, kind)
+        // A registry adds the full stop itself, an encoder does not.
+        encoder.encode_descriptor(self.family(), &format!("{}.", self.help), None, kind)
     }
 }
+
+/// Every table of this crate.
+pub const TABLES: &[&[MetricDoc]] = &[METRICS, crate::leadership::METRICS, crate::events::METRICS];
 
 /// The metrics of every process of ours.
 pub const METRICS: &[MetricDoc] = &[BUILD, RESIDENT, PEAK, CPU, WATCH_AGE];
@@ -219,7 +223,7 @@ impl Collector for Process {
     }
 }
 
-/// A line of `/proc/self/status` such as `VmRSS:	    1234 kB`, in bytes.
+/// A line of `/proc/self/status` such as `VmRSS: 1234 kB`, in bytes.
 fn status_bytes(status: &str, field: &str) -> Option<i64> {
     let rest = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kibibytes: i64 = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -263,6 +267,16 @@ pub fn undocumented(exposition: &str, tables: &[&[MetricDoc]]) -> Vec<String> {
     faults
 }
 
+/// The other direction: the names that the tables promise and `/metrics` does not show. For tests that have used every metric,
+/// since a family without a series is not shown.
+pub fn unexposed<'t>(exposition: &str, tables: &'t [&'t [MetricDoc]]) -> Vec<&'t str> {
+    let exposed = |doc: &&MetricDoc| {
+        let head = format!("# TYPE {PREFIX}_{} {}", doc.family(), doc.kind.as_str());
+        exposition.lines().any(|line| line == head)
+    };
+    tables.iter().copied().flatten().filter(|doc| !exposed(doc)).map(|doc| doc.name).collect()
+}
+
 /// The label names of a sample line; values with `="` in them would be misread, and a closed set has none.
 fn label_names(line: &str) -> Option<impl Iterator<Item = &str>> {
     if line.starts_with('#') {
@@ -290,10 +304,34 @@ mod tests {
         assert!(text.contains("\nspotalis_process_resident_memory_bytes "), "{text}");
         assert!(text.contains("\nspotalis_process_resident_memory_peak_bytes "), "{text}");
         assert!(text.contains("\nspotalis_process_cpu_seconds_total "), "{text}");
+        assert!(text.lines().all(|line| !line.starts_with("# HELP") || line.ends_with('.')), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
-        assert_eq!(undocumented(&text, &[METRICS]), Vec::<String>::new());
+        assert_eq!(undocumented(&text, &[METRICS]), [""; 0]);
         assert_eq!(metrics.freshness().age("Pod"), Some(Duration::from_secs(7)));
         assert_eq!(metrics.freshness().age("Node"), None);
+    }
+
+    #[tokio::test]
+    async fn the_tables_of_this_crate_are_complete() {
+        let clock = Clock::system();
+        let mut metrics = Metrics::new("1.2.3", "abc", clock);
+        crate::leadership::LeadershipMetrics::default().register(metrics.registry());
+        let events = crate::events::EventMetrics::default();
+        events.register(metrics.registry());
+        metrics.freshness().heard("Pod");
+        assert_eq!(unexposed(&metrics.encode(), TABLES), ["events_total"], "it has no series yet");
+        let (recorder, queue) = crate::events::EventRecorder::channel(clock, events, 1);
+        drop(queue);
+        recorder.publish(crate::events::Notice {
+            regarding: k8s_openapi::api::core::v1::ObjectReference::default(),
+            related: None,
+            reason: "Test",
+            note: "test".into(),
+            warning: false,
+            action: "Test",
+        });
+        assert_eq!(unexposed(&metrics.encode(), TABLES), [""; 0]);
+        assert_eq!(undocumented(&metrics.encode(), TABLES), [""; 0]);
     }
 
     #[test]

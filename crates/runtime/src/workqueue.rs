@@ -13,6 +13,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+/// Longer than any process lives.
+const NEVER: Duration = Duration::from_hours(30 * 365 * 24);
+
 /// How long a failing key waits: `first`, then twice as long each time, up to `limit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
@@ -154,7 +157,9 @@ impl<K: Ord + Clone> WorkQueue<K> {
 
     /// The same, not before `delay` is over. Of several the earliest counts.
     pub fn add_after(&self, key: K, delay: Duration) {
-        self.shared.state.lock().add(key, Instant::now() + delay);
+        // A delay beyond what a clock can count is one that never ends.
+        let at = Instant::now().checked_add(delay.min(NEVER)).expect("thirty years fit into every clock");
+        self.shared.state.lock().add(key, at);
         self.shared.changed.notify_one();
     }
 
@@ -301,6 +306,8 @@ mod tests {
         assert_eq!(queue.get().await.unwrap().key(), &"a");
         assert_eq!(before.elapsed(), S * 2);
         assert_eq!(queue.depth(), 0);
+        queue.add_after("never", Duration::MAX);
+        assert_eq!(queue.depth(), 1);
     }
 
     #[tokio::test(start_paused = true)]

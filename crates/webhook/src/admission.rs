@@ -22,6 +22,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::metrics::AdmissionMetrics;
 use crate::patch::PodPatch;
+use crate::peer::PeerLink;
 use crate::wire::{self, Pod, Review, ReviewError};
 
 /// How long a pod waits for its ReplicaSet to be seen. The start of a rollout is the usual case: the ReplicaSet's watch
@@ -44,6 +45,8 @@ pub enum Outcome {
     Steered,
     /// Steered to on-demand because the view was in doubt.
     Doubt,
+    /// Answered by the leader.
+    Forwarded,
     /// Steered by an earlier call.
     Already,
     /// Its own constraints say otherwise.
@@ -62,9 +65,10 @@ pub enum Outcome {
 
 impl Outcome {
     /// All of them, for the reference table.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Steered,
         Self::Doubt,
+        Self::Forwarded,
         Self::Already,
         Self::Conflict,
         Self::Untouched,
@@ -79,6 +83,7 @@ impl Outcome {
         match self {
             Self::Steered => "steered",
             Self::Doubt => "doubt",
+            Self::Forwarded => "forwarded",
             Self::Already => "already",
             Self::Conflict => "conflict",
             Self::Untouched => "untouched",
@@ -99,6 +104,17 @@ pub struct Reply {
     pub outcome: Outcome,
 }
 
+/// How to look at the index.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Only to see what would come of it.
+    Peek,
+    /// For good, if the owner is known.
+    Decide,
+    /// For good; an owner that is not known is guessed by its name.
+    FollowName,
+}
+
 /// Decides admissions. Clones are the same.
 #[derive(Clone)]
 pub struct Admission {
@@ -109,6 +125,8 @@ pub struct Admission {
     events: EventRecorder,
     metrics: AdmissionMetrics,
     clock: Clock,
+    /// The way to the leader, where there are several replicas.
+    peers: Option<Arc<PeerLink>>,
 }
 
 impl Admission {
@@ -121,7 +139,19 @@ impl Admission {
         metrics: AdmissionMetrics,
         clock: Clock,
     ) -> Self {
-        Self { index, changed, settings, events, metrics, clock }
+        Self { index, changed, settings, events, metrics, clock, peers: None }
+    }
+
+    /// Has a follower ask the leader first.
+    #[must_use]
+    pub fn with_peers(self, peers: Arc<PeerLink>) -> Self {
+        Self { peers: Some(peers), ..self }
+    }
+
+    /// Answers a review that a follower passed on; `None` if this replica does not lead.
+    pub async fn answer_as_leader(&self, body: &[u8]) -> Option<Reply> {
+        self.peers.as_ref().is_some_and(|peers| peers.leads()).then_some(())?;
+        Some(self.answer(body).await)
     }
 
     /// Answers a review, waiting for its owner if need be.
@@ -138,26 +168,46 @@ impl Admission {
             Err(error) => return unreadable(&error),
         };
         let Some(pod) = &review.pod else { return untouched(&review, Outcome::Untouched) };
+        if let Some(answer) = self.leaders_answer(&review, pod, body).await {
+            return Reply { body: answer, outcome: Outcome::Forwarded };
+        }
         let deadline = tokio::time::Instant::now() + OWNER_PATIENCE;
         loop {
             let changed = self.changed.notified();
-            if let Some(reply) = self.try_decide(&review, pod, false) {
+            if let Some(reply) = self.try_decide(&review, pod, Look::Decide) {
                 return reply;
             }
             if tokio::time::timeout_at(deadline, changed).await.is_err() {
                 break;
             }
         }
-        self.try_decide(&review, pod, true).unwrap_or_else(|| untouched(&review, Outcome::UnknownOwner))
+        self.try_decide(&review, pod, Look::FollowName).unwrap_or_else(|| untouched(&review, Outcome::UnknownOwner))
+    }
+
+    /// What the leader says, if this is a follower and the pod is one that the ledger decides about.
+    async fn leaders_answer(&self, review: &Review<'_>, pod: &Pod<'_>, body: &[u8]) -> Option<Vec<u8>> {
+        let peers = self.peers.as_ref().filter(|peers| !peers.leads())?;
+        let Reply { body: _, outcome } = self.try_decide(review, pod, Look::Peek)?;
+        match outcome {
+            Outcome::Steered | Outcome::Doubt | Outcome::Conflict => peers.ask(body).await.map(Into::into),
+            Outcome::Forwarded
+            | Outcome::Already
+            | Outcome::Untouched
+            | Outcome::UnknownOwner
+            | Outcome::ReadOnly
+            | Outcome::Unreadable
+            | Outcome::Refused => None,
+        }
     }
 
     /// One look at the index; `None` if the owner is not there yet.
-    fn try_decide(&self, review: &Review<'_>, pod: &Pod<'_>, settle_for_name: bool) -> Option<Reply> {
+    fn try_decide(&self, review: &Review<'_>, pod: &Pod<'_>, look: Look) -> Option<Reply> {
         let settings = *self.settings.borrow();
+        let without_trace = review.dry_run || settings.read_only || look == Look::Peek;
         let Some(owner) = &pod.controller else { return Some(untouched(review, Outcome::Untouched)) };
         let newcomer = Newcomer {
             id: &review.uid,
-            dry_run: review.dry_run || settings.read_only,
+            dry_run: without_trace,
             namespace: &pod.namespace,
             name: &pod.name,
             owner: (&owner.kind, &owner.name, &owner.uid),
@@ -169,7 +219,7 @@ impl Admission {
         let now = self.clock.now();
         let (answer, classes, on_conflict) = {
             let mut index = self.index.lock();
-            let answer = index.admit(&newcomer, settle_for_name, now);
+            let answer = index.admit(&newcomer, look == Look::FollowName, now);
             (answer, index.rules().classes.clone(), index.rules().on_conflict)
         };
         let reply = match answer {
@@ -179,14 +229,14 @@ impl Admission {
             Answer::Already(_) => untouched(review, Outcome::Already),
             Answer::Unplaceable { constraint, workload } => {
                 let note = format!("{constraint} excludes both spot and on-demand nodes; the pod is left alone");
-                self.tell_conflict(review, settings, &workload, note);
+                self.tell_conflict(without_trace, &workload, note);
                 untouched(review, Outcome::Conflict)
             }
             Answer::Decided { .. } if settings.read_only => untouched(review, Outcome::ReadOnly),
             Answer::Decided { verdict, policy, workload } => match steer(verdict, &policy, on_conflict) {
                 Err(wanted) => {
                     let note = Reason::PlacementConflict { wanted }.to_string();
-                    self.tell_conflict(review, settings, &workload, note);
+                    self.tell_conflict(without_trace, &workload, note);
                     untouched(review, Outcome::Conflict)
                 }
                 Ok((capacity, rules)) => {
@@ -201,8 +251,8 @@ impl Admission {
         Some(reply)
     }
 
-    fn tell_conflict(&self, review: &Review<'_>, settings: Settings, workload: &WorkloadKey, note: String) {
-        if review.dry_run || settings.read_only {
+    fn tell_conflict(&self, without_trace: bool, workload: &WorkloadKey, note: String) {
+        if without_trace {
             return;
         }
         let Some(uid) = self.index.lock().uid(workload) else { return };

@@ -10,7 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 use spotalis_kube::index::Index;
 use spotalis_runtime::metrics::{Kind, MetricDoc};
@@ -36,8 +36,15 @@ const RESERVATIONS: MetricDoc = MetricDoc {
     help: "Decisions whose pods are not visible yet",
 };
 
+const CERTIFICATE: MetricDoc = MetricDoc {
+    name: "certificate_not_after_timestamp_seconds",
+    kind: Kind::Gauge,
+    labels: &[],
+    help: "When the webhook's certificate ends, in seconds since 1970; 0 if it does not say",
+};
+
 /// The reference table of this crate's metrics.
-pub const METRICS: &[MetricDoc] = &[REQUESTS, DURATION, RESERVATIONS];
+pub const METRICS: &[MetricDoc] = &[REQUESTS, DURATION, RESERVATIONS, CERTIFICATE];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
@@ -87,5 +94,23 @@ impl Collector for Reservations {
         let gauge = ConstGauge::new(outstanding);
         let metric = encoder.encode_descriptor(RESERVATIONS.name, RESERVATIONS.help, None, gauge.metric_type())?;
         gauge.encode(metric)
+    }
+}
+
+/// When the certificate ends. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct CertificateMetrics(Gauge);
+
+impl CertificateMetrics {
+    /// Registers it.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self(Gauge::default());
+        CERTIFICATE.register(registry, metrics.0.clone());
+        metrics
+    }
+
+    /// Another certificate is in use.
+    pub fn loaded(&self, not_after: Option<jiff::Timestamp>) {
+        self.0.set(not_after.map_or(0, jiff::Timestamp::as_second));
     }
 }

@@ -1,7 +1,7 @@
 //! Writes what is added to a pod as a JSON Patch (RFC 6902), absent parents included.
 //!
-//! The only place that knows how an addition looks in JSON. What to add was decided elsewhere; nothing is removed except
-//! what an [`Amendment`] names, and what the pod says already is not said again.
+//! The only place that knows how an addition looks in JSON. What to add was decided elsewhere; nothing is removed
+//! except what an [`Amendment`] names, and what the pod says already is not said again.
 
 use std::collections::BTreeMap;
 

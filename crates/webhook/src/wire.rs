@@ -1,8 +1,8 @@
 //! Reads an `AdmissionReview` and writes the answer: bytes in, bytes out.
 //!
-//! Only the fields that are used are kept, borrowed from the body; everything else is skipped without allocation. A body
-//! that cannot be read still gives up its `request.uid` where it has one, for an answer without it is an error to the API
-//! server. There is no way to write `allowed: false` here, and nothing here decides anything about the pod.
+//! Only the fields that are used are kept, borrowed from the body; everything else is skipped without allocation. A
+//! body that cannot be read still gives up its `request.uid` where it has one, for an answer without it is an error to
+//! the API server. There is no way to write `allowed: false` here, and nothing here decides anything about the pod.
 
 use std::borrow::Cow;
 use std::fmt;

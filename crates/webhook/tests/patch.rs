@@ -1,5 +1,7 @@
 //! Patches are applied by a JSON Patch implementation that is not ours, and the pod that comes out is looked at.
 
+#![expect(clippy::unwrap_used, reason = "a helper of tests fails like a test")]
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use spotalis_core::capacity::CapacityType;

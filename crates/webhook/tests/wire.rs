@@ -1,5 +1,7 @@
 //! Bodies in, bodies out: what a good request says, what a bad one still gives up, and what an answer looks like.
 
+#![expect(clippy::unwrap_used, reason = "a helper of tests fails like a test")]
+
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
@@ -56,7 +58,8 @@ fn pod() -> Value {
                     {},
                 ]},
                 "preferredDuringSchedulingIgnoredDuringExecution": [
-                    {"weight": 5, "preference": {"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["b"]}]}},
+                    {"weight": 5, "preference": {
+                        "matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["b"]}]}},
                 ],
             }},
             "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute",
@@ -179,7 +182,7 @@ fn dry_run_and_node_name_are_seen() {
     assert!(parse(&with("/request/dryRun", json!(true))).unwrap().dry_run);
     let node_name = |value: &str| {
         let body = with("/request/object/spec/nodeName", json!(value));
-        parse(&body).unwrap().pod.unwrap().placement.node_name.map(|name| name.into_owned())
+        parse(&body).unwrap().pod.unwrap().placement.node_name.map(std::borrow::Cow::into_owned)
     };
     assert_eq!(node_name("n1"), Some("n1".to_owned()));
     assert_eq!(node_name(""), None);

@@ -1,7 +1,7 @@
 //! Decides which minutes a cron schedule of five fields names.
 //!
-//! The grammar and the rule for days are those of Kubernetes' own `CronJob`, so that a schedule means the same in both. No
-//! seconds, no years, no `@daily`, no zone inside the text.
+//! The grammar and the rule for days are those of Kubernetes' own `CronJob`, so that a schedule means the same in both.
+//! No seconds, no years, no `@daily`, no zone inside the text.
 
 use std::fmt;
 
@@ -163,8 +163,9 @@ impl Schedule {
         })
     }
 
-    /// Days of month and of week are alternatives where both are named, as in `CronJob`.
-    fn names(&self, day: Date) -> bool {
+    /// Whether any minute of `day` is named. Days of month and of week are alternatives where both are given, as in
+    /// `CronJob`.
+    pub fn names(&self, day: Date) -> bool {
         let by_date = self.days.has(day.day());
         let by_weekday = self.weekdays.has(day.weekday().to_sunday_zero_offset());
         let either = !self.days.any && !self.weekdays.any;

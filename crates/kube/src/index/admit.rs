@@ -12,7 +12,7 @@ use spotalis_core::policy::Policy;
 use spotalis_core::slots::MAX_SLOT;
 use spotalis_core::steering::{self, PodPlacement, Steering, UserConstraint};
 
-use super::{Index, PodKey, View, WorkloadKey, WorkloadKind, convert};
+use super::{Currency, Index, PodKey, View, WorkloadKey, WorkloadKind, convert};
 
 /// A pod about to be created.
 #[derive(Clone, Copy, Debug)]
@@ -163,23 +163,20 @@ impl Index {
     }
 
     fn doubt(&self, unknown_owner: bool, now: Timestamp) -> Option<Doubt> {
-        if !self.is_synced() {
+        let admission = |holds: &dyn Fn(Currency) -> bool| {
+            // Budgets and provisioners play no part in admission.
+            let mut views = View::REQUIRED.into_iter().filter(|view| *view != View::PodDisruptionBudgets);
+            views.all(|view| self.view_is(view, holds))
+        };
+        if !admission(&|currency| currency.synced) {
             Some(Doubt::ColdIndex)
         } else if unknown_owner {
             Some(Doubt::UnknownOwner)
-        } else if !self.is_fresh_for_admission(now) {
+        } else if !admission(&|currency| currency.is_fresh(now)) {
             Some(Doubt::StaleIndex)
         } else {
             None
         }
-    }
-
-    /// Budgets and provisioners play no part in admission.
-    fn is_fresh_for_admission(&self, now: Timestamp) -> bool {
-        View::REQUIRED
-            .iter()
-            .filter(|view| **view != View::PodDisruptionBudgets)
-            .all(|view| self.view_is(*view, |currency| currency.is_fresh(now)))
     }
 
     fn replica_set_owner(&self, uid: &str) -> Result<Option<Owner>, Untouched> {

@@ -43,10 +43,10 @@ fn requirement(expression: &slim::Expression) -> Requirement {
 
 /// A label selector.
 pub(super) fn selector(selector: &slim::LabelSelector) -> Selector {
-    let equalities = selector.match_labels.iter().map(|(key, value)| Requirement {
-        key: key.clone(),
-        operator: Operator::In([value.clone()].into()),
-    });
+    let equalities = selector
+        .match_labels
+        .iter()
+        .map(|(key, value)| Requirement { key: key.clone(), operator: Operator::In([value.clone()].into()) });
     Selector { requirements: equalities.chain(selector.match_expressions.iter().map(requirement)).collect() }
 }
 
@@ -87,7 +87,11 @@ pub(super) fn placement(spec: &slim::PodSpec) -> PodPlacement<'_> {
 fn toleration(toleration: &slim::Toleration) -> Toleration {
     Toleration {
         key: toleration.key.clone().filter(|key| !key.is_empty()),
-        operator: if &*toleration.operator == "Exists" { TolerationOperator::Exists } else { TolerationOperator::Equal },
+        operator: if &*toleration.operator == "Exists" {
+            TolerationOperator::Exists
+        } else {
+            TolerationOperator::Equal
+        },
         value: toleration.value.clone(),
         effect: TaintEffect::parse(&toleration.effect),
         toleration_seconds: toleration.toleration_seconds,
@@ -97,17 +101,14 @@ fn toleration(toleration: &slim::Toleration) -> Toleration {
 /// What one pod of this template asks of a node of the class whose tolerations are `class`.
 pub(super) fn demand(template: &slim::Template, class: &[Toleration]) -> Demand {
     let spec = &template.spec;
-    let node_affinity = terms(spec).map(|terms| {
-        terms.iter().map(|term| term.match_expressions.iter().map(requirement).collect()).collect()
-    });
+    let node_affinity = terms(spec)
+        .map(|terms| terms.iter().map(|term| term.match_expressions.iter().map(requirement).collect()).collect());
     let apart = spec
         .affinity
         .iter()
         .filter_map(|affinity| affinity.pod_anti_affinity.as_ref())
         .flat_map(|away| &away.required_during_scheduling_ignored_during_execution)
-        .filter(|term| {
-            term.label_selector.as_ref().is_some_and(|own| selector(own).matches(&template.metadata.labels))
-        })
+        .filter(|term| term.label_selector.as_ref().is_some_and(|own| selector(own).matches(&template.metadata.labels)))
         .map(|term| term.topology_key.clone())
         .collect();
     Demand {

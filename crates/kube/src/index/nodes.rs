@@ -34,7 +34,8 @@ impl Index {
     /// A node was seen.
     pub fn apply_node(&mut self, object: &slim::Node, epoch: Epoch) {
         let name = self.strings.intern(&*object.metadata.name);
-        let pod_capacity = object.status.allocatable.get("pods").and_then(|slim::Quantity(text)| parse_quantity(text, 1));
+        let pod_capacity =
+            object.status.allocatable.get("pods").and_then(|slim::Quantity(text)| parse_quantity(text, 1));
         let record = NodeRecord {
             class: self.rules.classes.classify(&object.metadata.labels),
             labels: object.metadata.labels.clone(),

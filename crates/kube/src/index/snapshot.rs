@@ -124,15 +124,13 @@ impl Index {
 
     fn snapshot(&self, key: &WorkloadKey, record: &WorkloadRecord) -> Snapshot {
         let pods: Vec<(&PodKey, &PodRecord)> = self.pods_of(key, record).collect();
-        let last_change = pods
-            .iter()
-            .flat_map(|(_, pod)| [Some(pod.created), pod.deleted, pod.ready_changed])
-            .flatten()
-            .max();
+        let last_change =
+            pods.iter().flat_map(|(_, pod)| [Some(pod.created), pod.deleted, pod.ready_changed]).flatten().max();
         let mut neighbours: BTreeMap<&str, u32> = BTreeMap::new();
         for node in pods.iter().filter_map(|(_, pod)| pod.node.as_deref()) {
             *neighbours.entry(node).or_default() += 1;
         }
+        let forged = is_forged(record);
         let mut matching = MatchingBudgets::default();
         let mut active: Vec<Pod> = pods
             .iter()
@@ -141,9 +139,10 @@ impl Index {
                 name: pod_key.name.clone(),
                 uid: pod.uid.clone(),
                 capacity: self.capacity_of(pod),
+                steered: pod.expected.filter(|_| pod.marked && !forged),
                 slot: self.slot_of(key, record, pod_key, pod),
                 deletion_cost: pod.deletion_cost,
-                marked: pod.marked && !is_forged(record),
+                marked: pod.marked && !forged,
                 ready: pod.ready,
                 current: is_current(key.kind, record, pod),
                 kept: pod.kept,

@@ -1,0 +1,35 @@
+//! Finds the binary under test, and builds it first if nobody named one.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use spotalis_rig::say;
+
+/// A binary to test instead of the one that is built.
+const VARIABLE: &str = "SPOTALIS_BIN";
+
+/// The binary under test; built at most once in a process.
+pub fn binary() -> Result<PathBuf> {
+    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let found = BINARY.get_or_init(|| named().map_or_else(build, Ok).map_err(|error| format!("{error:#}")));
+    found.clone().map_err(|error| anyhow!(error))
+}
+
+fn named() -> Option<PathBuf> {
+    std::env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+fn build() -> Result<PathBuf> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("this crate lies in a workspace")?;
+    say(format!("building spotalis in release mode (set {VARIABLE} to test another binary)"));
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--package", "spotalis", "--quiet"])
+        .current_dir(workspace)
+        .stdin(Stdio::null())
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(built.success(), "spotalis does not build: run `cargo build --release --package spotalis`");
+    Ok(workspace.join("target/release/spotalis"))
+}

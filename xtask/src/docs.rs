@@ -1,0 +1,223 @@
+//! `cargo xtask docs`: writes the reference pages that are drawn from the code, and tells when they are not up to date.
+//!
+//! A page is a plain function of the tables that the crates themselves go by, so it cannot say anything else than they do.
+//! What the tables do not know is said here, in [`NOT_YET`] alone; everything else that needs words is written by hand in
+//! other pages.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use serde_json::Value;
+use spotalis_config::Key;
+use spotalis_core::reason::{REASONS, Severity};
+use spotalis_runtime::metrics::{MetricDoc, PREFIX, TABLES};
+use spotalis_webhook::admission::Outcome;
+
+use crate::workspace::Workspace;
+
+/// What to do with the pages.
+#[derive(Debug, Args)]
+pub struct DocsOptions {
+    /// Write nothing; fail if a page is not what the code says.
+    #[arg(long)]
+    check: bool,
+}
+
+/// Keys that are read and checked and have no effect in this release, by the path they begin with.
+const NOT_YET: &[&str] = &[
+    "distribution.spotFallbackAfter",
+    "protect",
+    "interruption",
+    "drain",
+    "guard",
+    "notifications",
+    "prices",
+];
+
+/// A generated page.
+struct Page {
+    path: &'static str,
+    render: fn() -> Result<String>,
+}
+
+const PAGES: &[Page] = &[
+    Page { path: "docs/reference/configuration.md", render: configuration },
+    Page { path: "docs/reference/metrics.md", render: metrics },
+    Page { path: "docs/reference/events.md", render: events },
+];
+
+/// Writes or checks the pages.
+pub fn run(options: &DocsOptions) -> Result<()> {
+    let DocsOptions { check: only_check } = options;
+    let root = Workspace::read()?.root;
+    if *only_check { check(&root) } else { write(&root) }
+}
+
+fn write(root: &Path) -> Result<()> {
+    for Page { path, render } in PAGES {
+        let file = root.join(path);
+        let directory = file.parent().context("a page lies in a directory")?;
+        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        fs::write(&file, render()?).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Fails if a page is not what the code says.
+pub fn check(root: &Path) -> Result<()> {
+    let mut stale = Vec::new();
+    for Page { path, render } in PAGES {
+        if fs::read_to_string(root.join(path)).ok() != Some(render()?) {
+            stale.push(*path);
+        }
+    }
+    if stale.is_empty() {
+        return Ok(());
+    }
+    bail!("not what the code says: {}; run `cargo xtask docs` and commit the result", stale.join(", "))
+}
+
+/// The first lines of a generated page.
+fn heading(title: &str) -> String {
+    format!("# {title}\n\n<!-- Written by `cargo xtask docs` from the code. Do not edit: the next run would undo it. -->\n\n")
+}
+
+/// A row of a table; what would end a cell is escaped.
+fn row(cells: &[String]) -> String {
+    let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
+    format!("| {} |\n", cells.join(" | "))
+}
+
+fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let names: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
+    let rule: Vec<String> = columns.iter().map(|_| "---".to_owned()).collect();
+    let mut table = row(&names) + &row(&rule);
+    table.extend(rows.into_iter().map(|cells| row(&cells)));
+    table
+}
+
+fn code(text: &str) -> String {
+    format!("`{text}`")
+}
+
+fn is_under(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+fn configuration() -> Result<String> {
+    let keys = spotalis_config::keys();
+    if let Some(prefix) = NOT_YET.iter().find(|prefix| !keys.iter().any(|key| is_under(&key.path, prefix))) {
+        bail!("no key is {prefix} any more; remove it from NOT_YET in xtask/src/docs.rs");
+    }
+    let mut page = heading("Configuration");
+    let variable = spotalis_config::variable("controller.resyncPeriod");
+    writeln!(
+        page,
+        "Read in this order, the later over the earlier: the file named by `--config`, then the environment, then flags.\n\
+         Every key has an environment variable: its path in upper case after `SPOTALIS_`, as `{variable}` for\n\
+         `controller.resyncPeriod`; lists and maps are YAML flow there. Unknown keys and bad values stop the start, each with\n\
+         file, line, column, what is allowed and what was probably meant.\n\n\
+         *Change* says whether a changed file takes effect at once or after a restart. Keys marked \u{2020} are read and\n\
+         checked but have no effect in this release: the engines they belong to are not there yet.\n"
+    )?;
+    let mut sections: BTreeMap<String, Vec<Key>> = BTreeMap::new();
+    for key in keys {
+        // Keys without a section of their own come first: the empty name sorts before all others.
+        let section = key.path.split_once('.').map_or("", |(section, _)| section).to_owned();
+        sections.entry(section).or_default().push(key);
+    }
+    for (section, keys) in sections {
+        writeln!(page, "## {}\n", if section.is_empty() { "Top level".to_owned() } else { code(&section) })?;
+        page += &table(&["Key", "For", "Allowed", "Default", "Change"], keys.iter().map(key_row));
+        page.push('\n');
+    }
+    Ok(page.trim_end().to_owned() + "\n")
+}
+
+fn key_row(key: &Key) -> Vec<String> {
+    let Key { path, variable: _, kind: _, default, allowed, description, reloadable } = key;
+    let mark = if NOT_YET.iter().any(|prefix| is_under(path, prefix)) { " \u{2020}" } else { "" };
+    let change = if *reloadable { "at once" } else { "restart" };
+    vec![code(path) + mark, description.clone(), allowed.clone(), shown_default(default), change.to_owned()]
+}
+
+fn shown_default(default: &Value) -> String {
+    match default {
+        Value::Null => "not set".to_owned(),
+        Value::String(text) if text.is_empty() => "empty".to_owned(),
+        Value::String(text) => code(text),
+        value @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => code(&value.to_string()),
+    }
+}
+
+fn metrics() -> Result<String> {
+    let mut page = heading("Metrics");
+    page += "Served at `/metrics` on `metrics.port` (8080) in the OpenMetrics text format. Labels are closed sets, except for\n\
+             those that name a workload: such series exist for managed workloads only, for at most 5,000 of them, and not at all\n\
+             with `metrics.perWorkload: false`. `type` is `spot`, `on_demand` or `unknown`.\n\n";
+    let all = TABLES.iter().copied().chain([spotalis_controller::METRICS, spotalis_webhook::metrics::METRICS]);
+    let mut docs: Vec<&MetricDoc> = all.flatten().collect();
+    docs.sort_by_key(|doc| doc.name);
+    page += &table(
+        &["Metric", "Kind", "Labels", "Meaning"],
+        docs.iter().map(|doc| {
+            let MetricDoc { name, kind, labels, help } = doc;
+            let labels: Vec<String> = labels.iter().map(|label| code(label)).collect();
+            vec![format!("`{PREFIX}_{name}`"), kind.as_str().to_owned(), labels.join(", "), format!("{help}.")]
+        }),
+    );
+    let outcomes: Vec<String> = Outcome::ALL.iter().map(|outcome| code(outcome.as_str())).collect();
+    writeln!(
+        page,
+        "\nThe `result` of `{PREFIX}_reconcile_total` is a reason from [Events and reasons](events.md); that of\n\
+         `{PREFIX}_admission_requests_total` is one of {}.",
+        outcomes.join(", ")
+    )?;
+    Ok(page)
+}
+
+fn events() -> Result<String> {
+    let mut page = heading("Events and reasons");
+    page += "One vocabulary: the reason of an Event, the `result` of `spotalis_reconcile_total`, the field `reason` of a log\n\
+             line and the column REASON of `spotalis status` are the same words. A reason with a dash in the column *Event* is\n\
+             never an Event. An Event is published when the reason of a workload changes, not on every pass; repetitions within\n\
+             ten minutes become a series on the Event that is there.\n\n";
+    page += &table(
+        &["Reason", "Event", "Meaning"],
+        REASONS.iter().map(|doc| {
+            let event = match doc.event {
+                None => "\u{2013}",
+                Some(Severity::Normal) => "Normal",
+                Some(Severity::Warning) => "Warning",
+            };
+            vec![code(doc.code), event.to_owned(), doc.meaning.to_owned()]
+        }),
+    );
+    writeln!(page, "\n`kubectl get events --field-selector reason=Rebalanced` lists those of one reason.")?;
+    Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pages_are_what_the_code_says() {
+        check(&Workspace::read().unwrap().root).unwrap();
+    }
+
+    #[test]
+    fn cells_stay_within_their_row() {
+        assert_eq!(row(&["a|b".to_owned(), "c\nd".to_owned()]), "| a\\|b | c d |\n");
+    }
+
+    #[test]
+    fn a_prefix_ends_at_a_dot() {
+        assert!(is_under("guard", "guard") && is_under("guard.enabled", "guard"));
+        assert!(!is_under("guardian", "guard"));
+    }
+}
