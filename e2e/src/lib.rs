@@ -14,8 +14,8 @@ mod process;
 mod product;
 mod relay;
 mod scrape;
-mod workload;
 mod witness;
+mod workload;
 
 pub use certs::{Authority, Pair};
 pub use cluster::{Cluster, Split, USER, active_pods, annotation, is_ready, label, wanted};
@@ -27,5 +27,12 @@ pub use workload::{Budget, Workload};
 
 use std::time::Duration;
 
+use anyhow::Result;
+
 /// What is not so by then never will be. A second is usual; the rest is for a machine with other work.
 pub const LIMIT: Duration = Duration::from_secs(120);
+
+/// Asks again and again until the answer is `Some`, at most for [`LIMIT`].
+pub async fn eventually<T>(what: impl Into<String>, ask: impl AsyncFnMut() -> Option<T>) -> Result<T> {
+    Ok(spotalis_rig::until(&what.into(), LIMIT, ask).await?)
+}

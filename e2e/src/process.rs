@@ -38,7 +38,11 @@ pub struct Process {
 impl Process {
     /// Starts `program`; what it says goes to the end of `log`.
     pub fn start(program: &Path, args: &[String], log: &Path) -> Result<Self> {
-        File::options().create(true).append(true).open(log).with_context(|| format!("cannot write {}", log.display()))?;
+        File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| format!("cannot write {}", log.display()))?;
         let mut watchdog = Command::new("sh")
             .args(["-c", WATCHDOG, "e2e-watchdog"])
             .arg(log)
@@ -75,9 +79,8 @@ impl Process {
 
     /// Waits until it ended by itself, and tells its exit code: 128 and the signal's number if one ended it.
     pub async fn ended(mut self, limit: Duration) -> Result<i32> {
-        let pid = self.pid;
-        let status = until(&format!("process {pid} to end"), limit, async || self.watchdog.try_wait().ok().flatten());
-        let status = status.await?;
+        let what = format!("process {} to end", self.pid);
+        let status = until(&what, limit, async || self.watchdog.try_wait().ok().flatten()).await?;
         status.code().context("the shell was killed")
     }
 }

@@ -139,6 +139,8 @@ fn check(workspace: &Workspace) -> Result<BTreeSet<Complaint>> {
     let mut complaints = directions(&workspace.members);
     complaints.extend(lints(&workspace.root, &workspace.members)?);
     complaints.extend(linked_decisions(&files));
+    complaints.extend(documented_keys(&files));
+    complaints.extend(broken_links(&workspace.root, &files));
     complaints.extend(unneeded_exceptions(&files));
     for file in &files {
         complaints.extend(marks(file));
@@ -327,6 +329,45 @@ fn linked_decisions(files: &[SourceFile]) -> Vec<Complaint> {
         .collect()
 }
 
+/// A key that is not in the table is not known to anybody who reads it.
+fn documented_keys(files: &[SourceFile]) -> Vec<Complaint> {
+    let text = |path: &str| files.iter().find(|file| file.path == path);
+    let (Some(keys), Some(page)) = (text(KEYS), text("docs/reference/labels-and-annotations.md")) else {
+        return Vec::new();
+    };
+    let written = keys.product().filter_map(|(number, line)| {
+        let literal = line.strip_prefix("pub const ")?.split('"').nth(1)?;
+        Some((number, literal))
+    });
+    written
+        .filter(|(_, key)| !page.text.contains(&format!("`{key}")))
+        .map(|(number, key)| keys.complain(number, format!("{key} is not in {}", page.path)))
+        .collect()
+}
+
+/// A link to a page that is not there.
+fn broken_links(root: &Path, files: &[SourceFile]) -> Vec<Complaint> {
+    let mut complaints = Vec::new();
+    for file in files.iter().filter(|file| has_extension(&file.path, "md")) {
+        let directory = root.join(&file.path).parent().map(Path::to_path_buf).unwrap_or_default();
+        for (index, line) in file.text.lines().enumerate() {
+            for target in links(line) {
+                if !directory.join(target).exists() {
+                    complaints.push(file.complain(index + 1, format!("leads to {target}, which is not there")));
+                }
+            }
+        }
+    }
+    complaints
+}
+
+/// The files that a line of Markdown links to.
+fn links(line: &str) -> impl Iterator<Item = &str> {
+    let targets = line.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+    let files = targets.map(|(target, _)| target.split_once('#').map_or(target, |(file, _)| file));
+    files.filter(|file| !file.is_empty() && !file.contains("://"))
+}
+
 /// Exceptions that nothing needs any more.
 fn unneeded_exceptions(files: &[SourceFile]) -> Vec<Complaint> {
     let mut complaints = Vec::new();
@@ -462,6 +503,20 @@ mod tests {
         ] {
             assert_eq!(machine_paths(&file("a.md", line)).len(), complaints, "{line}");
         }
+    }
+
+    #[test]
+    fn keys_are_documented() {
+        let keys = file(KEYS, "pub const SLOT: &str = \"spotalis.io/slot\";");
+        let page = |text: &str| file("docs/reference/labels-and-annotations.md", text);
+        assert_eq!(documented_keys(&[keys.clone(), page("| `spotalis.io/slot` |")]).len(), 0);
+        assert_eq!(documented_keys(&[keys, page("| `spotalis.io/slat` |")]).len(), 1);
+    }
+
+    #[test]
+    fn links_to_files_are_followed() {
+        let line = "[a](b.md), [c](https://example.org/d.md), [e](f.md#g) and [h](#i)";
+        assert_eq!(links(line).collect::<Vec<_>>(), ["b.md", "f.md"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! From the configuration to what each part needs of it.
+//! From the configuration to what each part wants to know of it. Only translation: nothing is decided or defaulted here.
 
 use std::sync::Arc;
 
@@ -6,19 +6,21 @@ use spotalis_config::{Config, ConflictRule, LogFormat, LogLevel, Provisioner, Sc
 use spotalis_core::election::Timing;
 use spotalis_core::steering::OnConflict;
 use spotalis_kube::index;
-use spotalis_runtime::telemetry::Format;
+use spotalis_runtime::telemetry;
+use spotalis_webhook::admission;
 
-/// What the index needs.
+/// What the index derives policies, opt-in and node types from.
 pub fn rules(config: &Config) -> index::Rules {
+    let Config { settings, opt_in, policy_defaults, classes } = config;
     index::Rules {
-        opt_in: config.opt_in.clone(),
-        classes: Arc::new(config.classes.clone()),
-        defaults: config.policy_defaults.clone(),
-        on_conflict: match config.settings.webhook.on_conflict {
+        opt_in: opt_in.clone(),
+        classes: Arc::new(classes.clone()),
+        defaults: policy_defaults.clone(),
+        on_conflict: match settings.webhook.on_conflict {
             ConflictRule::Respect => OnConflict::Respect,
             ConflictRule::Override => OnConflict::Override,
         },
-        provisioner: match config.settings.distribution.provisioner {
+        provisioner: match settings.distribution.provisioner {
             Provisioner::Auto => index::Provisioner::Auto,
             Provisioner::Always => index::Provisioner::Always,
             Provisioner::Never => index::Provisioner::Never,
@@ -26,45 +28,43 @@ pub fn rules(config: &Config) -> index::Rules {
     }
 }
 
-/// What balance needs.
+/// What balance acts by.
 pub fn balance_settings(config: &Config) -> spotalis_controller::Settings {
     let settings = &config.settings;
     spotalis_controller::Settings {
         read_only: settings.read_only_mode,
         steering: settings.webhook.enabled,
         resync: settings.controller.resync_period,
-        workers: settings.controller.workers as usize,
+        workers: count(settings.controller.workers),
         cooldown: settings.controller.cooldown,
-        max_disruptions: settings.controller.max_concurrent_disruptions as usize,
-        seating: uses_deletion_cost(config),
+        max_disruptions: count(settings.controller.max_concurrent_disruptions),
+        seating: leads_scale_downs(config),
         per_workload_metrics: settings.metrics.per_workload,
     }
 }
 
-/// What admission needs.
-pub fn admission_settings(config: &Config) -> spotalis_webhook::admission::Settings {
-    spotalis_webhook::admission::Settings {
-        read_only: config.settings.read_only_mode,
-        deletion_cost: uses_deletion_cost(config),
-    }
+/// What admission answers by.
+pub fn admission_settings(config: &Config) -> admission::Settings {
+    admission::Settings { read_only: config.settings.read_only_mode, deletion_cost: leads_scale_downs(config) }
 }
 
-fn uses_deletion_cost(config: &Config) -> bool {
-    match config.settings.distribution.scale_down_order {
-        ScaleDownOrder::PodDeletionCost => true,
-        ScaleDownOrder::None => false,
-    }
-}
-
-/// The durations of the election.
+/// The three durations of leader election.
 pub fn timing(config: &Config) -> Timing {
     let election = &config.settings.controller.leader_election;
     Timing::new(election.lease_duration, election.renew_deadline, election.retry_period)
-        .expect("the configuration was checked for this order when it was read")
+        .expect("a loaded configuration keeps leaseDuration > renewDeadline > retryPeriod > 0")
 }
 
-/// The word for a log level.
-pub const fn log_level(config: &Config) -> &'static str {
+/// The form of the log's lines.
+pub fn log_format(config: &Config) -> telemetry::Format {
+    match config.settings.logging.format {
+        LogFormat::Json => telemetry::Format::Json,
+        LogFormat::Console => telemetry::Format::Console,
+    }
+}
+
+/// The least important line of the log.
+pub fn log_level(config: &Config) -> &'static str {
     match config.settings.logging.level {
         LogLevel::Error => "error",
         LogLevel::Warn => "warn",
@@ -74,10 +74,13 @@ pub const fn log_level(config: &Config) -> &'static str {
     }
 }
 
-/// How log lines are written.
-pub const fn log_format(config: &Config) -> Format {
-    match config.settings.logging.format {
-        LogFormat::Json => Format::Json,
-        LogFormat::Console => Format::Console,
+fn leads_scale_downs(config: &Config) -> bool {
+    match config.settings.distribution.scale_down_order {
+        ScaleDownOrder::PodDeletionCost => true,
+        ScaleDownOrder::None => false,
     }
+}
+
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }

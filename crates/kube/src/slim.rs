@@ -653,9 +653,9 @@ mod tests {
     /// Whatever stands where we do not look neither fails nor changes what is read.
     #[test]
     fn foreign_fields_may_be_anything() {
-        let own = r#""metadata": {"name": "p", "finalizers": F, "managedFields": F}, "spec": {"nodeName": "n", "volumes": F,
-            "containers": [{"name": F, "image": F, "resources": {"requests": {"cpu": "1"}, "limits": F}}]},
-            "status": {"phase": "Running", "containerStatuses": F, "podIPs": F}"#;
+        let own = r#""metadata": {"name": "p", "finalizers": @, "managedFields": @}, "spec": {"nodeName": "n", "volumes": @,
+            "containers": [{"name": @, "image": @, "resources": {"requests": {"cpu": "1"}, "limits": @}}]},
+            "status": {"phase": "Running", "containerStatuses": @, "podIPs": @}"#;
         for foreign in [
             "null",
             "0",
@@ -667,7 +667,7 @@ mod tests {
             "{\"metadata\": {\"name\": 7}}",
             "true",
         ] {
-            let text = format!("{{{}, \"kind\": {foreign}, \"apiVersion\": {foreign}}}", own.replace('F', foreign));
+            let text = format!("{{{}, \"kind\": {foreign}, \"apiVersion\": {foreign}}}", own.replace('@', foreign));
             let pod: Pod = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} with {foreign}"));
             assert_eq!((&*pod.metadata.name, &*pod.spec.node_name, &*pod.status.phase), ("p", "n", "Running"));
             assert_eq!(pod.spec.containers[0].resources.requests["cpu"], Quantity("1".into()));

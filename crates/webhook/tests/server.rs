@@ -413,8 +413,8 @@ async fn a_request_that_does_not_end_does_not_hold_up_the_exit() {
     assert!(stuck.await.unwrap().is_err());
 }
 
-/// Two replicas under load, the first is told to go: it asks each client to, with an answer, and the clients come to the
-/// second one. New connections to the first are served all the same, for not everybody knows yet.
+/// Two replicas under load, and the first is told to go: it asks each client to, with an answer, and the clients come to
+/// the second one. New connections to the first are served all the same, for not everybody knows yet.
 #[tokio::test]
 async fn a_rolling_restart_fails_no_request() {
     let leaving = Server::start("leaving", Limits { grace: NEVER, ..LIMITS }, echo).await;

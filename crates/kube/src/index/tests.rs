@@ -1532,7 +1532,7 @@ fn bare_and_null_objects_do_no_harm() {
         }
         for key in cluster.index.workload_keys() {
             assert!(cluster.index.workload(key).is_some());
-            CapacityType::ALL.map(|capacity| cluster.index.room(key, capacity));
+            let _ = CapacityType::ALL.map(|capacity| cluster.index.room(key, capacity));
         }
         assert_eq!(cluster.pods(), pods, "{object}");
         for view in View::REQUIRED.into_iter().chain([View::NodePools]) {
