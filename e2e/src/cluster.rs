@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::core::Status;
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use spotalis_rig::{AuditEntry, NodeKind, Rig};
@@ -92,6 +93,13 @@ impl<'r> Cluster<'r> {
     /// Changes labels of a namespace; `null` removes one.
     pub async fn label_namespace(&self, name: &str, labels: Value) -> Result<()> {
         let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+        Api::<Namespace>::all(self.client()).patch(name, &PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+
+    /// Changes annotations of a namespace; `null` removes one.
+    pub async fn annotate_namespace(&self, name: &str, annotations: Value) -> Result<()> {
+        let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
         Api::<Namespace>::all(self.client()).patch(name, &PatchParams::default(), &patch).await?;
         Ok(())
     }
@@ -322,6 +330,35 @@ impl<'r> Cluster<'r> {
             entry.subresource == "eviction" && entry.namespace == namespace && (200..300).contains(&entry.code)
         });
         Ok(entries)
+    }
+
+    /// The evictions of a workload's pods that the API server accepted, whoever asked.
+    pub fn evictions_of(&self, workload: &Workload) -> Result<usize> {
+        let prefix = format!("{}-", workload.name());
+        let evictions = self.evictions(workload.namespace())?;
+        Ok(evictions.iter().filter(|entry| entry.name.starts_with(&prefix)).count())
+    }
+
+    /// Asks for the eviction of a pod if it has this UID, and tells the answer.
+    pub async fn evict(&self, namespace: &str, pod: &str, uid: &str) -> Result<Status> {
+        let body = json!({
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"namespace": namespace, "name": pod},
+            "deleteOptions": {"preconditions": {"uid": uid}},
+        });
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/eviction");
+        let request = http::Request::post(path)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(body.to_string().into_bytes())?;
+        match self.client.request::<Status>(request).await {
+            Ok(mut status) => {
+                status.code = 201;
+                Ok(status)
+            }
+            Err(kube::Error::Api(status)) => Ok(*status),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Fails unless exactly so many evictions were accepted in a namespace.

@@ -5,9 +5,13 @@
 //! nodes they run on, Events, metrics, and the API server's own record of requests. Nothing here calls a decision of
 //! Spotalis; the split that is expected is computed anew, so that a mistake in the product cannot hide in its own test.
 
+mod attempt;
 mod binary;
+mod caller;
 mod certs;
 mod cluster;
+mod creations;
+mod gate;
 mod http_get;
 mod neighbour;
 mod process;
@@ -17,8 +21,12 @@ mod scrape;
 mod witness;
 mod workload;
 
+pub use attempt::Attempt;
+pub use caller::{Caller, Heard};
 pub use certs::{Authority, Pair};
 pub use cluster::{Cluster, Split, USER, active_pods, annotation, is_ready, label, wanted};
+pub use creations::{Creations, Tally, next_pod};
+pub use gate::Gate;
 pub use neighbour::{Neighbour, Review};
 pub use product::{Product, ProductOptions, Replica, on_product};
 pub use scrape::Scrape;
@@ -27,7 +35,7 @@ pub use workload::{Budget, Workload};
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 /// What is not so by then never will be. A second is usual; the rest is for a machine with other work.
 pub const LIMIT: Duration = Duration::from_secs(120);
@@ -35,4 +43,14 @@ pub const LIMIT: Duration = Duration::from_secs(120);
 /// Asks again and again until the answer is `Some`, at most for [`LIMIT`].
 pub async fn eventually<T>(what: impl Into<String>, ask: impl AsyncFnMut() -> Option<T>) -> Result<T> {
     Ok(spotalis_rig::until(&what.into(), LIMIT, ask).await?)
+}
+
+/// Runs a part of a test, and says how long it took and, if it failed, which one it was.
+pub async fn scenario(name: &str, part: impl Future<Output = Result<()>>) -> Result<()> {
+    let since = tokio::time::Instant::now();
+    // Parts of tests are large, and tests join many of them.
+    let passed = Box::pin(part).await.with_context(|| format!("scenario: {name}"));
+    let word = if passed.is_ok() { "" } else { "failed after " };
+    spotalis_rig::say(format!("  {name}: {word}{:.1} s", since.elapsed().as_secs_f64()));
+    passed
 }

@@ -43,7 +43,12 @@ impl Process {
             .append(true)
             .open(log)
             .with_context(|| format!("cannot write {}", log.display()))?;
-        let mut watchdog = Command::new("sh")
+        let mut shell = Command::new("sh");
+        // The product reads every such variable as configuration; these are the tests' own.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"SPOTALIS_")) {
+            shell.env_remove(name);
+        }
+        let mut watchdog = shell
             .args(["-c", WATCHDOG, "e2e-watchdog"])
             .arg(log)
             .arg(program)

@@ -15,10 +15,9 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use spotalis_e2e::{
     Cluster, Neighbour, Product, ProductOptions, Split, Workload, active_pods, annotation, eventually, label,
-    on_product, wanted,
+    on_product, scenario, wanted,
 };
-use spotalis_rig::{AuditLevel, NodeKind, RigOptions, say};
-use tokio::time::Instant;
+use spotalis_rig::{AuditLevel, NodeKind, RigOptions};
 
 const CAPACITY_TYPE: &str = "spotalis.io/capacity-type";
 const SLOT: &str = "spotalis.io/slot";
@@ -62,11 +61,11 @@ fn is_untouched(pod: &Pod) -> bool {
 #[tokio::test]
 async fn bursts_rollouts_and_scaling_are_exact_without_an_eviction() -> Result<()> {
     on_cluster("bursts, rollouts, scaling", 4, async |cluster, product| {
-        bursts(cluster).await?;
-        slots_remain_after_scaling_down(cluster).await?;
-        scaling(cluster).await?;
-        stateful_sets(cluster).await?;
-        rolling_restarts(cluster).await?;
+        scenario("bursts", bursts(cluster)).await?;
+        scenario("deletion cost", slots_remain_after_scaling_down(cluster)).await?;
+        scenario("scaling", scaling(cluster)).await?;
+        scenario("StatefulSets", stateful_sets(cluster)).await?;
+        scenario("ten rolling restarts of 60 pods", rolling_restarts(cluster)).await?;
         ensure!(cluster.rig().audit()?.iter().all(|entry| entry.subresource != "eviction"), "there were evictions");
         product.metric_becomes("spotalis_admission_reservations", &[], |left| left == 0.0).await?;
         Ok(())
@@ -92,7 +91,6 @@ async fn bursts(cluster: &Cluster<'_>) -> Result<()> {
         (100, 100, 20),
         (120, 70, 3),
     ];
-    let since = Instant::now();
     let mut workloads = Vec::new();
     for (replicas, percentage, floor) in grid {
         let name = format!("w-{replicas}-{percentage}-{floor}");
@@ -104,12 +102,6 @@ async fn bursts(cluster: &Cluster<'_>) -> Result<()> {
         let pods = cluster.expect_split(workload, *wanted).await?;
         ensure!(slots(&pods) == (1..=*replicas).collect(), "{}: slots {:?}", workload.name(), slots(&pods));
     }
-    let pods: u32 = grid.iter().map(|(replicas, _, _)| replicas).sum();
-    say(format!(
-        "  bursts: {} workloads, {pods} pods, all exact after {:.1} s",
-        grid.len(),
-        since.elapsed().as_secs_f64()
-    ));
     cluster.delete_namespace(namespace).await
 }
 
@@ -170,25 +162,22 @@ async fn rolling_restarts(cluster: &Cluster<'_>) -> Result<()> {
     let workload = Workload::deployment("rollouts", "web").replicas(60).spot(70).floor(2);
     cluster.create(&workload).await?;
     cluster.expect_split(&workload, wanted(60, 70, 2)).await?;
-    let since = Instant::now();
     for _ in 0..10 {
         cluster.restart(&workload).await?;
         let pods = cluster.expect_split(&workload, wanted(60, 70, 2)).await?;
         ensure!(slots(&pods) == (1..=60).collect(), "{:?}", slots(&pods));
     }
-    say(format!("  ten rolling restarts of 60 pods: exact each time, {:.1} s", since.elapsed().as_secs_f64()));
     Ok(())
 }
 
 #[tokio::test]
 async fn what_else_the_api_server_does_with_a_pod() -> Result<()> {
     on_cluster("the API server's ways", 2, async |cluster, product| {
-        a_dry_run_leaves_no_trace(cluster, product).await?;
-        strangers_are_not_sent(cluster, product).await?;
-        a_second_webhook_changes_nothing(cluster, product).await?;
-        reinvocation_has_a_new_uid(cluster).await?;
-        what_quota_refuses_costs_nothing(cluster, product).await?;
-        Ok(())
+        scenario("dry run", a_dry_run_leaves_no_trace(cluster, product)).await?;
+        scenario("strangers", strangers_are_not_sent(cluster, product)).await?;
+        scenario("a second webhook", a_second_webhook_changes_nothing(cluster, product)).await?;
+        scenario("uid at reinvocation", reinvocation_has_a_new_uid(cluster)).await?;
+        scenario("quota", what_quota_refuses_costs_nothing(cluster, product)).await
     })
     .await
 }
@@ -417,12 +406,11 @@ async fn what_quota_refuses_costs_nothing(cluster: &Cluster<'_>, product: &Produ
 #[tokio::test]
 async fn what_users_say_about_placement_is_kept() -> Result<()> {
     on_cluster("users' placement", 2, async |cluster, _| {
-        contradictions_are_left_alone(cluster).await?;
-        constraints_are_kept(cluster).await?;
-        a_preference_is_only_one(cluster).await?;
-        opting_out_stops_it(cluster).await?;
-        half_an_opt_in_is_none(cluster).await?;
-        Ok(())
+        scenario("contradictions", contradictions_are_left_alone(cluster)).await?;
+        scenario("constraints", constraints_are_kept(cluster)).await?;
+        scenario("preferred", a_preference_is_only_one(cluster)).await?;
+        scenario("opting out", opting_out_stops_it(cluster)).await?;
+        scenario("half an opt-in", half_an_opt_in_is_none(cluster)).await
     })
     .await
 }
@@ -532,8 +520,8 @@ async fn half_an_opt_in_is_none(cluster: &Cluster<'_>) -> Result<()> {
 #[tokio::test]
 async fn the_webhook_goes_away_and_comes_back() -> Result<()> {
     on_cluster("webhook down and back", 2, async |cluster, product| {
-        down_and_back(cluster, product).await?;
-        nothing_is_moved_while_nobody_steers(cluster, product).await
+        scenario("down and back", down_and_back(cluster, product)).await?;
+        scenario("nobody steers", nothing_is_moved_while_nobody_steers(cluster, product)).await
     })
     .await
 }

@@ -28,15 +28,8 @@ pub struct DocsOptions {
 }
 
 /// Keys that are read and checked and have no effect in this release, by the path they begin with.
-const NOT_YET: &[&str] = &[
-    "distribution.spotFallbackAfter",
-    "protect",
-    "interruption",
-    "drain",
-    "guard",
-    "notifications",
-    "prices",
-];
+const NOT_YET: &[&str] =
+    &["distribution.spotFallbackAfter", "protect", "interruption", "drain", "guard", "notifications", "prices"];
 
 /// A generated page.
 struct Page {
@@ -83,7 +76,9 @@ pub fn check(root: &Path) -> Result<()> {
 
 /// The first lines of a generated page.
 fn heading(title: &str) -> String {
-    format!("# {title}\n\n<!-- Written by `cargo xtask docs` from the code. Do not edit: the next run would undo it. -->\n\n")
+    format!(
+        "# {title}\n\n<!-- Written by `cargo xtask docs` from the code. Do not edit: the next run would undo it. -->\n\n"
+    )
 }
 
 /// A row of a table; what would end a cell is escaped.

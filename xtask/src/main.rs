@@ -2,6 +2,7 @@
 //!
 //! This file only tells the commands apart; each has a module of its own. Nothing that ships depends on this crate.
 
+mod bench;
 mod deny;
 mod docs;
 mod rig;
@@ -28,6 +29,8 @@ enum Command {
     Rig(rig::RigCommand),
     /// Everything that has to hold: format, lints, documentation, dependencies, tests, tests on the rig.
     Test(test::TestOptions),
+    /// What Spotalis costs, each figure beside its baseline from the same run.
+    Bench(bench::BenchOptions),
     /// The rules of the house that no compiler knows.
     Tidy,
     /// Write the reference pages that are drawn from the code.
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Rig(command) => rig::run(command),
         Command::Test(options) => test::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Tidy => workspace::Workspace::read().and_then(|workspace| tidy::run(&workspace)),
         Command::Docs(options) => docs::run(&options),
     };

@@ -64,11 +64,12 @@ const STEPS: &[Step] = &[
     Step { name: "unit", proves: "the tests that need nothing but this machine's CPU", run: unit },
     Step { name: "release", proves: "the binary builds as it ships", run: release },
     Step { name: "programs", proves: "the programs of the rig are there, built if need be", run: programs },
+    Step { name: "up", proves: "`cargo xtask up` leads to exact splits on nodes that Karpenter makes", run: up },
     Step { name: "rig", proves: "the tests against a real control plane", run: rig },
 ];
 
 /// The crates whose tests need a control plane.
-const ON_THE_RIG: [&str; 2] = ["spotalis-rig", "spotalis-e2e"];
+const ON_THE_RIG: [&str; 3] = ["spotalis-rig", "spotalis-e2e", "spotalis-bench"];
 
 /// Crates that must build with nothing but their own features: another crate's would hide that `core` can read no clock.
 const ALONE: [&str; 2] = ["spotalis-core", "spotalis-config"];
@@ -101,7 +102,8 @@ pub fn run(options: &TestOptions) -> Result<()> {
             Ok(Outcome::Skipped(why)) => account.push((step.name, took, format!("skipped: {why}"))),
             Err(error) => {
                 account.push((step.name, took, "FAILED".to_owned()));
-                failure = Some(error.context(format!("step {} failed; its log is {}", step.name, session.log.display())));
+                failure =
+                    Some(error.context(format!("step {} failed; its log is {}", step.name, session.log.display())));
                 break;
             }
         }
@@ -231,13 +233,15 @@ impl Session {
         if let Some(programs) = &self.programs {
             return Ok(programs.clone());
         }
-        let mut build =
-            self.cargo(&["test", "--workspace", "--no-run", "--message-format", "json-render-diagnostics"]);
-        let built = build.stderr(Stdio::inherit()).output().with_context(|| format!("cannot start: {}", shown(&build)))?;
-        if !built.status.success() {
-            bail!("this command failed: {}", shown(&build));
+        let mut build = self.cargo(&["test", "--workspace", "--no-run"]);
+        self.must(&mut build)?;
+        // Said again for programs to read; there is nothing left to build.
+        let mut listing = self.cargo(&["test", "--workspace", "--no-run", "--message-format", "json", "--quiet"]);
+        let listed = listing.output().with_context(|| format!("cannot start: {}", shown(&listing)))?;
+        if !listed.status.success() {
+            bail!("this command failed: {}", shown(&listing));
         }
-        let told = String::from_utf8(built.stdout).context("cargo's messages are not UTF-8")?;
+        let told = String::from_utf8(listed.stdout).context("cargo's messages are not UTF-8")?;
         let programs: Vec<TestProgram> = told.lines().filter_map(test_program).collect();
         self.programs = Some(programs.clone());
         Ok(programs)
@@ -281,9 +285,9 @@ fn test_program(message: &str) -> Option<TestProgram> {
 
 /// The command as one would type it.
 fn shown(command: &Command) -> String {
-    let variables = command.get_envs().filter_map(|(name, value)| {
-        Some(format!("{}='{}'", name.to_string_lossy(), value?.to_string_lossy()))
-    });
+    let variables = command
+        .get_envs()
+        .filter_map(|(name, value)| Some(format!("{}='{}'", name.to_string_lossy(), value?.to_string_lossy())));
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let words = std::iter::once(program).chain(command.get_args()).map(|word| word.to_string_lossy().into_owned());
     variables.chain(words).collect::<Vec<_>>().join(" ")
@@ -321,7 +325,7 @@ fn deny_step(session: &mut Session) -> Result<Outcome> {
     session.must(check.args(["check", "licenses", "bans", "sources"]).current_dir(&root))?;
     // The advisories come from a git repository, which closed networks do not reach.
     let mut fetch = Command::new(&program);
-    if !session.follow(fetch.args(["fetch", "db"]).current_dir(&root))? {
+    if !session.follow(fetch.args(["fetch", "db"]).env("GIT_TERMINAL_PROMPT", "0").current_dir(&root))? {
         writeln!(io::stdout().lock(), "advisories: skipped, the advisory database cannot be fetched from here")?;
         return Ok(Outcome::Passed);
     }
@@ -372,7 +376,14 @@ fn is_rig_required() -> bool {
     std::env::var_os("SPOTALIS_RIG_REQUIRED").is_some_and(|value| !value.is_empty() && value != "0")
 }
 
-/// Against the shipped binary, which the step before built.
+/// What a new user does first, by the same program as this one.
+fn up(session: &mut Session) -> Result<Outcome> {
+    let mut command = Command::new(std::env::current_exe().context("where is this program?")?);
+    session.must(command.args(["up", "--once"]).current_dir(&session.workspace.root.clone()))?;
+    Ok(Outcome::Passed)
+}
+
+/// Against the shipped binary.
 fn rig(session: &mut Session) -> Result<Outcome> {
     let binary = session.workspace.target.join("release").join("spotalis");
     if !binary.is_file() {

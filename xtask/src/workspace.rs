@@ -77,7 +77,8 @@ impl From<Package> for Member {
     fn from(Package { name, manifest_path, dependencies }: Package) -> Self {
         let (for_tests, needed): (Vec<_>, Vec<_>) =
             dependencies.into_iter().partition(|dependency| dependency.kind.as_deref() == Some("dev"));
-        let names = |dependencies: Vec<Dependency>| dependencies.into_iter().map(|dependency| dependency.name).collect();
+        let names =
+            |dependencies: Vec<Dependency>| dependencies.into_iter().map(|dependency| dependency.name).collect();
         Self { name, manifest: manifest_path, needs: names(needed), tests_need: names(for_tests) }
     }
 }

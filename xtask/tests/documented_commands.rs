@@ -1,6 +1,8 @@
 //! Holds every command of the README and the documentation against what there is: each line of a `console` block that begins
 //! with `$`. Our own commands are asked whether they know these words; of others' only those named here are used.
 
+#![expect(clippy::unwrap_used, reason = "this file is a test; the lint knows that of functions marked as such alone")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -70,7 +72,8 @@ fn is_understood(program: &Path, words: &str) -> Result<(), String> {
 /// The binary beside this test's own program; built if a run of this test alone has not done so.
 fn binary() -> PathBuf {
     let own = std::env::current_exe().unwrap();
-    let profile = own.ancestors().find(|directory| directory.ends_with("debug") || directory.ends_with("release")).unwrap();
+    let profile =
+        own.ancestors().find(|directory| directory.ends_with("debug") || directory.ends_with("release")).unwrap();
     let binary = profile.join("spotalis");
     if !binary.is_file() {
         let built = Command::new(env!("CARGO")).args(["build", "--package", "spotalis"]).current_dir(root()).status();
@@ -124,7 +127,8 @@ fn every_documented_command_exists() {
 
 #[test]
 fn wrong_commands_are_found() {
-    for command in ["cargo xtask dance", "cargo xtask rig up --loudly", "kubectl delete namespace shop", "rm -r target"] {
+    for command in ["cargo xtask dance", "cargo xtask rig up --loudly", "kubectl delete namespace shop", "rm -r target"]
+    {
         assert!(check(command).is_err(), "{command}");
     }
     for command in ["kubectl label deployment web spotalis.io/enable=true", "kubectl get events reason=Rebalance"] {

@@ -98,7 +98,8 @@ async fn serve(
     let stop = shutdown.token();
     let tasks = shutdown.tasks();
 
-    let mut metrics = Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("SPOTALIS_REVISION").unwrap_or("unknown"), clock);
+    let mut metrics =
+        Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("SPOTALIS_REVISION").unwrap_or("unknown"), clock);
     let index = Arc::new(Mutex::new(Index::new(wiring::rules(&config))));
     let (balance_settings, balance_receiver) = channel::channel(wiring::balance_settings(&config));
     let (admission_settings, admission_receiver) = channel::channel(wiring::admission_settings(&config));

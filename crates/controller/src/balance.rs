@@ -29,6 +29,9 @@ use crate::memory::Memory;
 use crate::metrics::BalanceMetrics;
 use crate::story;
 
+/// Between a change and the look at it. A rollout changes a workload several times for each pod; a pass over thousands of
+/// pods for each of these would cost more than the rollout.
+const SETTLING: Duration = Duration::from_millis(25);
 /// Patches of slots per second, over all workloads.
 const SEATING_RATE: u32 = 10;
 /// Slot patches of one pass; the rest follows in the next.
@@ -102,9 +105,9 @@ impl Balance {
         }
     }
 
-    /// Has the changed workloads looked at.
+    /// Has the changed workloads looked at, after a moment.
     pub fn notify(&self, changed: BTreeSet<WorkloadKey>) {
-        changed.into_iter().for_each(|key| self.queue.add(key));
+        changed.into_iter().for_each(|key| self.queue.add_after(key, SETTLING));
     }
 
     /// Works until the term ends. What was remembered in an earlier term is forgotten: others have acted since.

@@ -330,7 +330,7 @@ mod tests {
             let victims: BTreeSet<_> = plan.moves.iter().map(|m| m.pod.clone()).collect();
             prop_assert_eq!(victims.len(), plan.moves.len());
             prop_assert!(plan.moves.iter().all(|m| before.pods.iter().any(|p| p.name == m.pod && p.capacity == Some(m.from))));
-            prop_assert!(plan.moves.windows(2).all(|pair| pair[1].at - pair[0].at == READY + COOLDOWN));
+            prop_assert!(plan.moves.windows(2).all(|pair| pair[1].at == pair[0].at + READY + COOLDOWN));
         }
 
         #[test]

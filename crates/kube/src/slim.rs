@@ -575,8 +575,8 @@ mod tests {
 
     #[test]
     fn null_is_absent_everywhere() {
-        let nothing = |_: &Pod| true;
         type Check = fn(&Pod) -> bool;
+        let nothing = |_: &Pod| true;
         let rows: [(serde_json::Value, Check); 8] = [
             (json!({ "metadata": null, "spec": null, "status": null }), nothing),
             (

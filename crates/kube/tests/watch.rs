@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// How long the pump waits before it looks again for a kind that does not exist.
-const ABSENT_PAUSE: Duration = Duration::from_secs(300);
+const ABSENT_PAUSE: Duration = Duration::from_mins(5);
 
 type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
@@ -63,7 +63,9 @@ impl Call {
             Some((text.map(|text| Frame::data(Bytes::from(text))), receiver))
         });
         let body = BodyExt::boxed_unsync(StreamBody::new(frames));
-        self.answer.send(Response::builder().status(status).body(body).unwrap()).expect("the pump waits for an answer");
+        self.answer
+            .send(Response::builder().status(status).body(body).expect("a status and a body"))
+            .expect("the pump waits for an answer");
         Lines(sender)
     }
 
@@ -164,7 +166,7 @@ impl Drop for Server {
 }
 
 fn epoch(started: Instant) -> Timestamp {
-    Timestamp::from_second(1_700_000_000).unwrap() + started.elapsed()
+    Timestamp::UNIX_EPOCH + started.elapsed()
 }
 
 impl Server {
@@ -411,7 +413,7 @@ async fn what_cannot_be_read_costs_only_itself() {
 async fn bookmarks_keep_a_quiet_view_fresh_and_silence_ends_it() {
     let (mut server, lines) = Server::watching(&["a"]).await;
     for minute in 1..=30 {
-        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::time::advance(Duration::from_mins(1)).await;
         lines.bookmark(&(10 + minute).to_string());
         server.change().await;
         assert!(server.is_fresh(), "minute {minute}");

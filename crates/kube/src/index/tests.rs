@@ -58,8 +58,8 @@ fn db() -> WorkloadKey {
 
 /// `more` laid over `object`, as a merge patch does it: `null` removes.
 fn with(mut object: Value, more: &Value) -> Value {
-    fn merge(into: &mut Value, from: &Value) {
-        match (into, from) {
+    fn merge(object: &mut Value, more: &Value) {
+        match (object, more) {
             (Value::Object(into), Value::Object(from)) => {
                 for (key, value) in from {
                     if value.is_null() {
@@ -69,7 +69,7 @@ fn with(mut object: Value, more: &Value) -> Value {
                     merge(into.entry(key.clone()).or_insert(Value::Null), value);
                 }
             }
-            (into, from) => *into = from.clone(),
+            (object, more) => *object = more.clone(),
         }
     }
     merge(&mut object, more);

@@ -1,0 +1,273 @@
+//! What was typed, and the part of the environment that means something to us.
+//!
+//! The only place that reads the environment. What the words mean is the business of the commands and of the
+//! configuration; here they are only taken apart.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use spotalis_config::{Flags, Sources};
+use spotalis_runtime::apiclient::ClusterSource;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 fine, 1 found a problem, 2 usage or configuration, 3 cluster unreachable, 4 forbidden or not logged in,
+70 a defect of spotalis.";
+
+/// Runs ordinary workloads on spot capacity without anybody noticing.
+#[derive(Debug, Parser)]
+#[command(name = "spotalis", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub struct Args {
+    /// For every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, clap::Args)]
+pub struct Global {
+    /// The configuration file [env: SPOTALIS_CONFIG]. Commands for people need it where the installation does not use
+    /// the built-in configuration
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The kubeconfig; without it the usual one, else the pod's service account
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Compute, show and count everything, and change nothing
+    #[arg(long, global = true)]
+    pub read_only: bool,
+    /// The least important line of the log: error, warn, info, debug or trace
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// How lines of the log are written: json or console
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the controllers and the webhook
+    Controller,
+    /// Show the split of every managed workload, and why it is not what it should be
+    Status(StatusArgs),
+    /// Say why a workload or a pod is where it is, and what happens next
+    #[command(subcommand)]
+    Explain(Explain),
+    /// Show the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Write the completion script of a shell
+    Completion {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+/// `status`.
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {
+    /// Only this namespace
+    #[arg(short, long, value_name = "NAMESPACE", conflicts_with = "all_namespaces")]
+    pub namespace: Option<String>,
+    /// All namespaces, which is the default
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    /// How to show it.
+    #[command(flatten)]
+    pub look: Look,
+}
+
+/// `explain`.
+#[derive(Debug, Subcommand)]
+pub enum Explain {
+    /// A Deployment or StatefulSet: its policy, its split, its pods, and what happens next
+    Workload {
+        /// NAME, or KIND/NAME as in deployment/web
+        #[arg(value_name = "[KIND/]NAME")]
+        target: String,
+        /// Its namespace; without it the one of the kubeconfig's context
+        #[arg(short, long, value_name = "NAMESPACE")]
+        namespace: Option<String>,
+        /// Show what another policy would lead to, without changing anything: spot-percentage=80. May be repeated
+        #[arg(long = "if", value_name = "KEY=VALUE", value_parser = key_and_value)]
+        hypothesis: Vec<(String, String)>,
+        /// How to show it.
+        #[command(flatten)]
+        look: Look,
+    },
+    /// A pod: why it is where it is, and what will happen to it
+    Pod {
+        /// Its name
+        name: String,
+        /// Its namespace; without it the one of the kubeconfig's context
+        #[arg(short, long, value_name = "NAMESPACE")]
+        namespace: Option<String>,
+        /// How to show it.
+        #[command(flatten)]
+        look: Look,
+    },
+}
+
+/// How something is shown.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Look {
+    /// The form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// No colours; without it they are used on a terminal, unless `NO_COLOR` is set
+    #[arg(long)]
+    pub no_color: bool,
+}
+
+/// The form of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// For people with wide screens
+    Wide,
+    /// For programs
+    Json,
+    /// For programs, too
+    Yaml,
+}
+
+/// `config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Write the configuration with every key
+    #[command(group = ArgGroup::new("which"))]
+    Print {
+        /// The one that nobody changed
+        #[arg(long, group = "which")]
+        defaults: bool,
+        /// The one that holds after file, environment and flags, which is the default
+        #[arg(long, group = "which")]
+        effective: bool,
+        /// The form of the answer
+        #[arg(short, long, value_enum, default_value_t)]
+        output: ConfigOutput,
+    },
+    /// Write the JSON schema of the configuration file
+    Schema,
+}
+
+/// The form of a printed configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ConfigOutput {
+    /// As a file to begin with
+    #[default]
+    Yaml,
+    /// For programs
+    Json,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, for example spot-percentage=80")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// What the environment says.
+#[derive(Debug, Default)]
+pub struct Environment {
+    /// `SPOTALIS_CONFIG`.
+    config: Option<PathBuf>,
+    /// Everything else that begins with `SPOTALIS_`.
+    variables: Vec<(String, String)>,
+    /// `NO_COLOR` is set, or the terminal says that it has none.
+    pub no_color: bool,
+}
+
+impl Environment {
+    /// Reads it.
+    pub fn read() -> Self {
+        Self::of(std::env::vars_os())
+    }
+
+    fn of(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let mut environment = Self::default();
+        for (name, value) in variables {
+            match name.to_str() {
+                Some("SPOTALIS_CONFIG") => {
+                    environment.config = Some(PathBuf::from(value)).filter(|p| !p.as_os_str().is_empty())
+                }
+                // What cannot be text cannot be a valid value either, and is reported as what is left of it.
+                Some(name) if name.starts_with("SPOTALIS_") => {
+                    environment.variables.push((name.to_owned(), value.to_string_lossy().into_owned()));
+                }
+                Some("NO_COLOR") => environment.no_color |= !value.is_empty(),
+                Some("TERM") => environment.no_color |= value == "dumb",
+                Some(_) | None => {}
+            }
+        }
+        environment
+    }
+}
+
+impl Global {
+    /// Where the configuration comes from.
+    pub fn sources(&self, environment: &Environment) -> Sources {
+        let Self { config, kubeconfig: _, read_only, log_level, log_format } = self;
+        Sources {
+            file: config.clone().or_else(|| environment.config.clone()),
+            environment: environment.variables.clone(),
+            flags: Flags { read_only: *read_only, log_level: log_level.clone(), log_format: log_format.clone() },
+        }
+    }
+
+    /// Where the cluster is.
+    pub fn cluster(&self) -> ClusterSource {
+        self.kubeconfig.clone().map_or(ClusterSource::Inferred, ClusterSource::Kubeconfig)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    fn sources(words: &[&str], variables: &[(&str, &str)]) -> Sources {
+        let args = Args::try_parse_from(["spotalis"].iter().chain(words)).unwrap();
+        let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
+        args.global.sources(&Environment::of(variables))
+    }
+
+    #[test]
+    fn the_flag_comes_before_the_variable_and_neither_is_a_key() {
+        let variables = [("SPOTALIS_CONFIG", "/from/variable"), ("SPOTALIS_OPT_IN", "either"), ("HOME", "/elsewhere")];
+        let from_variable = sources(&["status"], &variables);
+        assert_eq!(from_variable.file, Some("/from/variable".into()));
+        assert_eq!(from_variable.environment, [("SPOTALIS_OPT_IN".to_owned(), "either".to_owned())]);
+        let from_flag = sources(&["status", "--config", "/from/flag", "--read-only"], &variables);
+        assert_eq!((from_flag.file, from_flag.flags.read_only), (Some("/from/flag".into()), true));
+        assert_eq!(sources(&["status"], &[("SPOTALIS_CONFIG", "")]).file, None);
+    }
+
+    #[test]
+    fn colours_are_refused_by_the_environment_in_two_ways() {
+        for (name, value, refused) in
+            [("NO_COLOR", "1", true), ("NO_COLOR", "", false), ("TERM", "dumb", true), ("TERM", "xterm", false)]
+        {
+            assert_eq!(Environment::of([(name.into(), value.into())]).no_color, refused, "{name}={value:?}");
+        }
+    }
+
+    #[test]
+    fn a_hypothesis_is_a_key_and_a_value() {
+        assert_eq!(key_and_value("spot-percentage=80"), Ok(("spot-percentage".to_owned(), "80".to_owned())));
+        assert_eq!(key_and_value("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert!(key_and_value("spot-percentage").is_err());
+    }
+}

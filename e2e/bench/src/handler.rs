@@ -1,0 +1,82 @@
+//! The empty handler as a process, registered for one namespace.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use kube::api::{Api, PostParams};
+use serde_json::json;
+use spotalis_e2e::{Authority, Cluster, eventually};
+use spotalis_rig::free_port;
+
+/// The name of its webhook, for the API server's metrics.
+pub const NAME: &str = "empty.spotalis.io";
+
+/// The empty handler. Dropping it ends it.
+pub struct EmptyHandler {
+    process: Child,
+}
+
+impl EmptyHandler {
+    /// Builds it, starts it, and has it called for pods of the namespaces labelled `empty=true`.
+    pub async fn start(cluster: &Cluster<'_>) -> Result<Self> {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("this crate lies in a workspace")?;
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--release", "--quiet", "--package", "spotalis-bench", "--bin", "empty-handler"])
+            .current_dir(workspace)
+            .status()?;
+        ensure!(built.success(), "the empty handler does not build");
+        let authority = Authority::new()?;
+        let directory = cluster.rig().dir().join("empty-handler");
+        authority.write(&directory)?;
+        let port = free_port()?;
+        let process = Command::new(workspace.join("target/release/empty-handler"))
+            .arg(port.to_string())
+            .args([directory.join("tls.crt"), directory.join("tls.key")])
+            .stdin(Stdio::null())
+            .spawn()?;
+        let handler = Self { process };
+        eventually("the empty handler to listen", async || {
+            tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok().map(drop)
+        })
+        .await?;
+        register(cluster, port, authority.pem()).await?;
+        Ok(handler)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+}
+
+impl Drop for EmptyHandler {
+    fn drop(&mut self) {
+        // It may have ended by itself, and then there is nothing to do.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+async fn register(cluster: &Cluster<'_>, port: u16, authority: &str) -> Result<()> {
+    let configuration: MutatingWebhookConfiguration = serde_json::from_value(json!({
+        "metadata": { "name": "empty" },
+        "webhooks": [{
+            "name": NAME,
+            "admissionReviewVersions": ["v1"],
+            "clientConfig": {
+                "url": format!("https://127.0.0.1:{port}/mutate"),
+                "caBundle": k8s_openapi::ByteString(authority.as_bytes().to_vec()),
+            },
+            "failurePolicy": "Fail",
+            "sideEffects": "None",
+            "timeoutSeconds": 10,
+            "namespaceSelector": { "matchLabels": { "empty": "true" } },
+            "rules": [{ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"] }],
+        }],
+    }))?;
+    let api: Api<MutatingWebhookConfiguration> = Api::all(cluster.client());
+    api.create(&PostParams::default(), &configuration).await?;
+    Ok(())
+}
