@@ -417,32 +417,39 @@ async fn kept_pods_are_kept(cluster: &Cluster<'_>, product: &Product) -> Result<
     cluster.expect_evictions("kept", 2)
 }
 
-/// A node that nobody else uses.
-fn island(name: &str, capacity: &str, pool: &str, taints: Value) -> Result<FakeNode> {
+/// A node for one workload alone, and perhaps not even for that.
+async fn create_island(cluster: &Cluster<'_>, name: &str, capacity: &str, pool: &str, closed: bool) -> Result<()> {
     let labels = [("pool", pool), ("karpenter.sh/capacity-type", capacity)];
     let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-    Ok(FakeNode { name: name.to_owned(), labels, taints: serde_json::from_value(taints)?, ..FakeNode::default() })
+    let taint = |key: &str| json!({"key": key, "value": pool, "effect": "NoSchedule"});
+    let taints = if closed { json!([taint("pool"), taint("closed")]) } else { json!([taint("pool")]) };
+    let taints = serde_json::from_value(taints)?;
+    cluster.rig().create_node(&FakeNode { name: name.to_owned(), labels, taints, ..FakeNode::default() }).await?;
+    cluster.rig().nodes_usable(&[name.to_owned()]).await?;
+    Ok(())
+}
+
+/// A pod that may run on the islands of a pool and nowhere else.
+fn on_island(pool: &str) -> Value {
+    json!({"nodeSelector": {"pool": pool}, "tolerations": [{"key": "pool", "operator": "Exists"}]})
 }
 
 async fn never_into_the_void(cluster: &Cluster<'_>, product: &Product) -> Result<()> {
     cluster.managed_namespace("void").await?;
-    cluster.rig().create_node(&island("island-on-demand", "on-demand", "island", json!([]))?).await?;
-    let workload = Workload::deployment("void", "web").replicas(2).pod(json!({"nodeSelector": {"pool": "island"}}));
+    create_island(cluster, "island-on-demand", "on-demand", "void", false).await?;
+    let workload = Workload::deployment("void", "web").replicas(2).pod(on_island("void"));
     let workload = all_on(cluster, workload, NodeKind::OnDemand).await?;
     raise(cluster, &workload, 50).await?;
     let event = cluster.told(&workload, "NoCapacity").await?;
     ensure!(event.type_.as_deref() == Some("Warning"));
     // There is a spot node, and no pod of this workload may go there: tainted, then cordoned.
-    let taint = json!([{"key": "closed", "value": "true", "effect": "NoSchedule"}]);
-    cluster.rig().create_node(&island("island-spot", "spot", "island", taint)?).await?;
-    cluster.rig().nodes_usable(&["island-spot".to_owned()]).await?;
+    create_island(cluster, "island-spot", "spot", "void", true).await?;
     product.passes("NoCapacity", 2).await?;
     cluster.cordon_node("island-spot", true).await?;
     let nodes: Api<Node> = Api::all(cluster.client());
-    let no_taint = Patch::Merge(json!({"spec": {"taints": [
-        {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"},
-    ]}}));
-    nodes.patch("island-spot", &PatchParams::default(), &no_taint).await?;
+    let taints = ["pool", "node.kubernetes.io/unschedulable"].map(|key| json!({"key": key, "effect": "NoSchedule"}));
+    let only_cordoned = Patch::Merge(json!({"spec": {"taints": taints}}));
+    nodes.patch("island-spot", &PatchParams::default(), &only_cordoned).await?;
     product.passes("NoCapacity", 2).await?;
     cluster.expect_evictions("void", 0)?;
     ensure!(cluster.events("void", "web", "NoCapacity").await?.len() == 1);
@@ -510,7 +517,7 @@ async fn invalid_annotations(cluster: &Cluster<'_>, product: &Product) -> Result
     for (workload, invalid) in &workloads {
         let event = cluster.told(workload, "InvalidAnnotation").await?;
         let note = event.note.unwrap_or_default();
-        ensure!(note.contains(invalid.key) && note.contains("allowed"), "{}: {note}", invalid.name);
+        ensure!(note.contains(invalid.key) && note.contains("allowed is"), "{}: {note}", invalid.name);
         ensure!(event.type_.as_deref() == Some("Warning"));
         cluster.scale(workload, 3).await?;
     }
@@ -521,6 +528,10 @@ async fn invalid_annotations(cluster: &Cluster<'_>, product: &Product) -> Result
     product.passes("InvalidAnnotation", 12).await?;
     product.passes("WindowClosed", 5).await?;
     cluster.expect_evictions("invalid", 0)?;
+    for (workload, invalid) in &workloads {
+        let told = cluster.events("invalid", workload.name(), "InvalidAnnotation").await?.len();
+        ensure!(told == 1, "{} was told {told} times", invalid.name);
+    }
     let failures = product.metric("spotalis_annotation_parse_failures_total", &[]).await;
     ensure!(failures >= 17.0, "{failures} failures counted");
 
@@ -573,11 +584,9 @@ async fn a_namespaces_annotations(cluster: &Cluster<'_>) -> Result<()> {
 async fn a_node_is_lost(cluster: &Cluster<'_>) -> Result<()> {
     cluster.managed_namespace("loss").await?;
     for (name, capacity) in [("loss-a", "spot"), ("loss-b", "spot"), ("loss-c", "on-demand")] {
-        cluster.rig().create_node(&island(name, capacity, "loss", json!([]))?).await?;
+        create_island(cluster, name, capacity, "loss", false).await?;
     }
-    cluster.rig().nodes_usable(&["loss-a", "loss-b", "loss-c"].map(str::to_owned)).await?;
-    let workload =
-        Workload::deployment("loss", "web").replicas(8).spot(50).pod(json!({"nodeSelector": {"pool": "loss"}}));
+    let workload = Workload::deployment("loss", "web").replicas(8).spot(50).pod(on_island("loss"));
     cluster.create(&workload).await?;
     let pods = cluster.expect_split(&workload, wanted(8, 50, 0)).await?;
     let on_node = |pod: &&Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some("loss-a");

@@ -8,11 +8,16 @@ mod docs;
 mod rig;
 mod test;
 mod tidy;
+mod up;
 mod workspace;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use spotalis_rig::{BinariesError, RigError};
+
+/// The exit code where something has to be installed first.
+const NO_GO: u8 = 2;
 
 /// Everything that is not plain cargo.
 #[derive(Debug, Parser)]
@@ -24,6 +29,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// See it work: a control plane whose nodes Karpenter makes, Spotalis, the examples, and a live table of them.
+    Up(up::UpOptions),
     /// A real control plane on this machine: build its programs, hold one, list and end those that run.
     #[command(subcommand)]
     Rig(rig::RigCommand),
@@ -40,17 +47,27 @@ enum Command {
 fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     let done = match command {
-        Command::Rig(command) => rig::run(command),
-        Command::Test(options) => test::run(&options),
-        Command::Bench(options) => bench::run(&options),
-        Command::Tidy => workspace::Workspace::read().and_then(|workspace| tidy::run(&workspace)),
-        Command::Docs(options) => docs::run(&options),
+        Command::Up(options) => up::run(options),
+        Command::Rig(command) => rig::run(command).map(succeeded),
+        Command::Test(options) => test::run(&options).map(succeeded),
+        Command::Bench(options) => bench::run(&options).map(succeeded),
+        Command::Tidy => workspace::Workspace::read().and_then(|workspace| tidy::run(&workspace)).map(succeeded),
+        Command::Docs(options) => docs::run(&options).map(succeeded),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            spotalis_rig::say(format!("error: {error:#}"));
-            ExitCode::FAILURE
-        }
+    done.unwrap_or_else(|error| {
+        spotalis_rig::say(format!("error: {error:#}"));
+        if is_no_go(&error) { ExitCode::from(NO_GO) } else { ExitCode::FAILURE }
+    })
+}
+
+const fn succeeded((): ()) -> ExitCode {
+    ExitCode::SUCCESS
+}
+
+/// Whether nothing is wrong but that this machine has no Go.
+fn is_no_go(error: &anyhow::Error) -> bool {
+    match (error.downcast_ref::<RigError>(), error.downcast_ref::<BinariesError>()) {
+        (Some(RigError::Binaries(error)), _) | (_, Some(error)) => error.is_no_go(),
+        (Some(_) | None, None) => false,
     }
 }

@@ -173,13 +173,15 @@ struct Session {
     /// The log of the present step.
     log: PathBuf,
     programs: Option<Vec<TestProgram>>,
+    /// Why there can be no control plane here.
+    no_rig: Option<String>,
     tally: Tally,
 }
 
 impl Session {
     fn new() -> Result<Self> {
         let workspace = Workspace::read()?;
-        Ok(Self { workspace, log: PathBuf::new(), programs: None, tally: Tally::default() })
+        Ok(Self { workspace, log: PathBuf::new(), programs: None, no_rig: None, tally: Tally::default() })
     }
 
     fn begin(&mut self, step: &str) -> Result<()> {
@@ -363,10 +365,13 @@ fn release(session: &mut Session) -> Result<Outcome> {
 }
 
 /// A step of its own, so that the minutes it takes the first time are not taken for the tests'.
-fn programs(_: &mut Session) -> Result<Outcome> {
+fn programs(session: &mut Session) -> Result<Outcome> {
     match Binaries::obtain(true) {
         Ok(_) => Ok(Outcome::Passed),
-        Err(error) if error.is_no_go() && !is_rig_required() => Ok(Outcome::Skipped(error.to_string())),
+        Err(error) if error.is_no_go() && !is_rig_required() => {
+            session.no_rig = Some(error.to_string());
+            Ok(Outcome::Skipped(error.to_string()))
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -378,6 +383,9 @@ fn is_rig_required() -> bool {
 
 /// What a new user does first, by the same program as this one.
 fn up(session: &mut Session) -> Result<Outcome> {
+    if let Some(why) = session.no_rig.clone() {
+        return Ok(Outcome::Skipped(why));
+    }
     let mut command = Command::new(std::env::current_exe().context("where is this program?")?);
     session.must(command.args(["up", "--once"]).current_dir(&session.workspace.root.clone()))?;
     Ok(Outcome::Passed)
@@ -385,6 +393,9 @@ fn up(session: &mut Session) -> Result<Outcome> {
 
 /// Against the shipped binary.
 fn rig(session: &mut Session) -> Result<Outcome> {
+    if let Some(why) = session.no_rig.clone() {
+        return Ok(Outcome::Skipped(why));
+    }
     let binary = session.workspace.target.join("release").join("spotalis");
     if !binary.is_file() {
         bail!("{} is not there; run the step `release` first", binary.display());

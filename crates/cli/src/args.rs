@@ -15,6 +15,8 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 fine, 1 found a problem, 2 usage or configuration, 3 cluster unreachable, 4 forbidden or not logged in,
 70 a defect of spotalis.";
 
+const GLOBAL: &str = "Options of every command";
+
 /// Runs ordinary workloads on spot capacity without anybody noticing.
 #[derive(Debug, Parser)]
 #[command(name = "spotalis", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
@@ -30,21 +32,21 @@ pub struct Args {
 /// Flags of every command.
 #[derive(Debug, clap::Args)]
 pub struct Global {
-    /// The configuration file [env: SPOTALIS_CONFIG]. Commands for people need it where the installation does not use
-    /// the built-in configuration
-    #[arg(long, global = true, value_name = "FILE")]
+    /// The configuration file, also named by `SPOTALIS_CONFIG`. Commands for people need it where the installation does
+    /// not use the built-in configuration
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The kubeconfig; without it the usual one, else the pod's service account
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// Compute, show and count everything, and change nothing
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub read_only: bool,
     /// The least important line of the log: error, warn, info, debug or trace
-    #[arg(long, global = true, value_name = "LEVEL")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "LEVEL")]
     pub log_level: Option<String>,
     /// How lines of the log are written: json or console
-    #[arg(long, global = true, value_name = "FORMAT")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FORMAT")]
     pub log_format: Option<String>,
 }
 
@@ -85,7 +87,7 @@ pub struct StatusArgs {
 /// `explain`.
 #[derive(Debug, Subcommand)]
 pub enum Explain {
-    /// A Deployment or StatefulSet: its policy, its split, its pods, and what happens next
+    /// A workload: its policy, its split, its pods, and what happens next
     Workload {
         /// NAME, or KIND/NAME as in deployment/web
         #[arg(value_name = "[KIND/]NAME")]
@@ -194,9 +196,8 @@ impl Environment {
         let mut environment = Self::default();
         for (name, value) in variables {
             match name.to_str() {
-                Some("SPOTALIS_CONFIG") => {
-                    environment.config = Some(PathBuf::from(value)).filter(|p| !p.as_os_str().is_empty())
-                }
+                Some("SPOTALIS_CONFIG") if value.is_empty() => environment.config = None,
+                Some("SPOTALIS_CONFIG") => environment.config = Some(PathBuf::from(value)),
                 // What cannot be text cannot be a valid value either, and is reported as what is left of it.
                 Some(name) if name.starts_with("SPOTALIS_") => {
                     environment.variables.push((name.to_owned(), value.to_string_lossy().into_owned()));

@@ -32,7 +32,7 @@ const SLOTS: u32 = 60;
 /// A question that cannot be answered.
 #[derive(Debug, thiserror::Error)]
 pub enum ExplainError {
-    /// Neither Deployment nor StatefulSet.
+    /// A kind that is not ours to look at.
     #[error("{kind} is no kind of workload; use deployment or statefulset, as in deployment/web")]
     UnknownKind {
         /// The word.
@@ -443,7 +443,7 @@ fn next(config: &Config, decision: &Decision, workload: &WorkloadState, now: Tim
     }
     match (action, wake_at) {
         (Some(Action::Evict { pod, uid: _, probe }), _) => {
-            let proof = if probe.is_some() { "; its replacement has to prove that the webhook is called" } else { "" };
+            let proof = if probe.is_some() { ", which shows whether the webhook is called" } else { "" };
             format!("the controller evicts {pod} now, and waits for the replacement to be Ready{proof}")
         }
         (Some(Action::Seat(seats)), _) => format!("{} pods are given their slots; nothing restarts", seats.len()),

@@ -58,8 +58,7 @@ impl Ports {
         stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send + 'static {
         let Self { certificates, webhook, peer } = self;
-        let metrics = CertificateMetrics::register(registry);
-        metrics.loaded(certificates.current().not_after);
+        let metrics = CertificateMetrics::register(registry, certificates.current().not_after);
         tracing::info!(address = %webhook.address(), "serving admission");
         let for_peers = admission.clone();
         let answer = move |request: Request<Bytes>| {
@@ -135,6 +134,7 @@ fn report(news: &Reload, metrics: &CertificateMetrics) {
             tracing::info!(not_after = not_after.map(tracing::field::display), "new certificates are in use");
         }
         Reload::Rejected(error) => {
+            metrics.rejected();
             tracing::error!(error = %spotalis_runtime::text::chain(error), "the changed certificates are not used");
         }
     }

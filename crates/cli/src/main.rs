@@ -7,6 +7,8 @@ mod config_command;
 mod controller;
 mod exit;
 mod explain;
+#[cfg(test)]
+mod fixture;
 mod listener;
 mod plan;
 mod state;
@@ -19,9 +21,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
-use spotalis_config::{Config, Sources};
+use spotalis_config::Config;
 use spotalis_runtime::apiclient::Cluster;
-use spotalis_runtime::telemetry::Telemetry;
+use spotalis_runtime::telemetry::{Format, Telemetry};
 
 use crate::args::{Args, Command, Environment, Global};
 use crate::exit::Exit;
@@ -53,14 +55,14 @@ fn run(args: Args, environment: &Environment) -> anyhow::Result<ExitCode> {
             runtime()?.block_on(controller::run(options))
         }
         Command::Status(args) => {
-            let config = for_people(&sources)?;
-            let status = async { status::run(&args, &connect(&global).await?, &config, environment).await };
+            let config = Config::load(&sources)?;
+            let status = async { status::run(&args, &connect(&global, &config).await?, &config, environment).await };
             Ok(runtime()?.block_on(status)?.into())
         }
         Command::Explain(words) => {
             let question = explain::Question::read(words)?;
-            let config = for_people(&sources)?;
-            let answer = async { question.answer(&connect(&global).await?, &config, environment).await };
+            let config = Config::load(&sources)?;
+            let answer = async { question.answer(&connect(&global, &config).await?, &config, environment).await };
             Ok(runtime()?.block_on(answer)?.into())
         }
         Command::Config(command) => Ok(config_command::run(&command, &sources)?.into()),
@@ -72,22 +74,19 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-/// The configuration of a command for people, who see no more of the log than warnings unless they ask for it.
-fn for_people(sources: &Sources) -> anyhow::Result<Config> {
-    let config = Config::load(sources)?;
-    let level = if sources.flags.log_level.is_some() { wiring::log_level(&config) } else { "warn" };
-    let format = if sources.flags.log_format.is_some() {
-        wiring::log_format(&config)
-    } else {
-        spotalis_runtime::telemetry::Format::Console
-    };
-    Telemetry::install(format, level)?;
-    Ok(config)
-}
-
-async fn connect(global: &Global) -> anyhow::Result<Cluster> {
+/// The cluster of a command for people. They see no more of the log than warnings unless they ask for it, and nothing of
+/// it before there is a connection: that there is none, the command says itself.
+async fn connect(global: &Global, config: &Config) -> anyhow::Result<Cluster> {
+    let asked_for = global.log_level.is_some();
+    let format = if global.log_format.is_some() { wiring::log_format(config) } else { Format::Console };
+    if asked_for {
+        Telemetry::install(format, wiring::log_level(config))?;
+    }
     let cluster = Cluster::configure(&global.cluster()).await?;
     cluster.probe().await?;
+    if !asked_for {
+        Telemetry::install(format, "warn")?;
+    }
     Ok(cluster)
 }
 

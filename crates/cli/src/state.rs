@@ -11,7 +11,7 @@ use spotalis_core::duration;
 use spotalis_core::policy::{Level, Policy, Problem, Sourced, Standing};
 use spotalis_core::reason::{self, Reason};
 use spotalis_core::rebalance::{self, Action, Circumstances, Decision};
-use spotalis_core::split::{Rounding, Split};
+use spotalis_core::split::{Percentage, Rounding, Split};
 use spotalis_kube::index::{Index, WorkloadKey, WorkloadView};
 
 use crate::table::Tone;
@@ -169,7 +169,7 @@ impl PolicyState {
             standing,
         } = policy;
         Self {
-            spot_percentage: Said::new(spot_percentage, |percentage| percentage.map(|percentage| percentage.get())),
+            spot_percentage: Said::new(spot_percentage, |percentage| percentage.map(Percentage::get)),
             min_on_demand: Said::new(min_on_demand, ToString::to_string),
             placement: Said::new(placement, |placement| placement.as_str()),
             spot_fallback_after: Said::new(spot_fallback_after, |after| {

@@ -49,8 +49,6 @@ pub enum Tone {
     Busy,
     /// Somebody should look.
     Warning,
-    /// Beside the point.
-    Dim,
     /// A title.
     Title,
 }
@@ -62,7 +60,6 @@ impl Tone {
             Self::Good => Some("32"),
             Self::Busy => Some("36"),
             Self::Warning => Some("33"),
-            Self::Dim => Some("2"),
             Self::Title => Some("1"),
         }
     }

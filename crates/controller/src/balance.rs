@@ -177,7 +177,8 @@ impl Balance {
         rebalance::decide(&view.snapshot, &circumstances, |capacity| self.index.lock().room(key, capacity), now)
     }
 
-    /// Shows the counts, and tells the reason if it is news. A move is told when it was made, not when it was decided.
+    /// Shows the counts, and tells the reason if it is news. A move is told when it was made, not when it was decided; in
+    /// read-only mode it is never made, and an Event would say that it was.
     fn show(&self, view: &WorkloadView, decision: &Decision, settings: &Settings) {
         let key = &view.key;
         match view.snapshot.opt_in {
@@ -187,9 +188,14 @@ impl Balance {
         if matches!(decision.reason, Reason::LimitReached) {
             self.memory.lock().wait_for_limit(key);
         }
-        let acts = decision.action.is_some() && !settings.read_only;
-        if !acts && self.memory.lock().is_news(key, decision.reason.code(), &decision.reason.to_string()) {
-            self.tell(view, &decision.reason);
+        let reason = &decision.reason;
+        let is_news = || self.memory.lock().is_news(key, reason.code(), &reason.to_string());
+        match &decision.action {
+            None if is_news() => self.tell(view, reason),
+            Some(_) if settings.read_only && is_news() => {
+                tracing::info!(workload = %key, reason = reason.code(), "not done in read-only mode: {reason}");
+            }
+            None | Some(_) => {}
         }
     }
 

@@ -17,8 +17,11 @@ pub(crate) fn reference(key: &WorkloadKey, uid: &str) -> ObjectReference {
     }
 }
 
-/// The Event of a reason, if it is one that is told.
+/// The Event of a reason, if it is one that is told. An invalid value has told itself: [`problem`] names it.
 pub(crate) fn notice(view: &WorkloadView, reason: &Reason) -> Option<Notice> {
+    if let Reason::InvalidAnnotation { key: _ } = reason {
+        return None;
+    }
     let severity = reason.doc().event?;
     Some(Notice {
         regarding: reference(&view.key, &view.uid),

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use spotalis_kube::index::Index;
 use spotalis_runtime::metrics::{Kind, MetricDoc};
@@ -43,8 +43,15 @@ const CERTIFICATE: MetricDoc = MetricDoc {
     help: "When the webhook's certificate ends, in seconds since 1970; 0 if it does not say",
 };
 
+const RELOADS: MetricDoc = MetricDoc {
+    name: "certificate_reloads_total",
+    kind: Kind::Counter,
+    labels: &["result"],
+    help: "Changed certificate files, by whether they are in use now (loaded) or not fit for it (rejected)",
+};
+
 /// The reference table of this crate's metrics.
-pub const METRICS: &[MetricDoc] = &[REQUESTS, DURATION, RESERVATIONS, CERTIFICATE];
+pub const METRICS: &[MetricDoc] = &[REQUESTS, DURATION, RESERVATIONS, CERTIFICATE, RELOADS];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
@@ -97,20 +104,38 @@ impl Collector for Reservations {
     }
 }
 
-/// When the certificate ends. Clones are the same.
+/// The certificate in use, and what became of changed files. Clones are the same.
 #[derive(Clone, Debug)]
-pub struct CertificateMetrics(Gauge);
+pub struct CertificateMetrics {
+    not_after: Gauge,
+    loaded: Counter,
+    rejected: Counter,
+}
 
 impl CertificateMetrics {
-    /// Registers it.
-    pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self(Gauge::default());
-        CERTIFICATE.register(registry, metrics.0.clone());
+    /// Registers them, with the certificate of the start.
+    pub fn register(registry: &mut Registry, not_after: Option<jiff::Timestamp>) -> Self {
+        let reloads = Family::<ResultLabel, Counter>::default();
+        let of = |result| reloads.get_or_create(&ResultLabel { result }).clone();
+        let metrics = Self { not_after: Gauge::default(), loaded: of("loaded"), rejected: of("rejected") };
+        metrics.ends(not_after);
+        CERTIFICATE.register(registry, metrics.not_after.clone());
+        RELOADS.register(registry, reloads);
         metrics
     }
 
-    /// Another certificate is in use.
+    /// Changed files are in use.
     pub fn loaded(&self, not_after: Option<jiff::Timestamp>) {
-        self.0.set(not_after.map_or(0, jiff::Timestamp::as_second));
+        self.ends(not_after);
+        self.loaded.inc();
+    }
+
+    /// Changed files are not fit for use.
+    pub fn rejected(&self) {
+        self.rejected.inc();
+    }
+
+    fn ends(&self, not_after: Option<jiff::Timestamp>) {
+        self.not_after.set(not_after.map_or(0, jiff::Timestamp::as_second));
     }
 }

@@ -572,6 +572,19 @@ fn the_same_name_with_another_uid_is_another_object() {
     assert!(cluster.index.workload(&web()).is_none());
 }
 
+/// A StatefulSet's pod that was deleted and made again while a watch was down is seen only as its successor.
+#[test]
+fn a_successor_of_the_same_name_settles_its_own_reservation() {
+    let mut cluster = Cluster::new(0);
+    cluster.is(View::StatefulSets, stateful_set(2));
+    cluster.pod_is(db_pod("db-0", "o"));
+    assert_eq!(seat(cluster.admit("b", &db_pod("db-0", ""), at(1))), (Spot, 1));
+    assert_eq!((cluster.index.reservations(), cluster.counts("db")), (1, [1, 1, 0]));
+    let successor = with(steered(db_pod("db-0", ""), Spot, 1, "b"), &json!({ "metadata": { "uid": "second" } }));
+    cluster.pod_is(successor);
+    assert_eq!((cluster.index.reservations(), cluster.counts("db")), (0, [1, 0, 0]));
+}
+
 #[test]
 fn a_bare_replica_set_is_nobodys_workload() {
     let mut cluster = Cluster::new(2);
