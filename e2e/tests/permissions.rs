@@ -10,7 +10,7 @@ use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 use spotalis_e2e::{
     Attempt, Authority, Cluster, Pair, Product, ProductOptions, Split, USER, Withdrawn, Workload, eventually, label,
-    next_pod, on_product, scenario, wanted,
+    on_product, scenario, wanted,
 };
 use spotalis_rig::{AuditLevel, NodeKind, Rig, RigOptions, on_rig, say};
 

@@ -23,7 +23,7 @@ async fn a_changed_file_holds_without_a_restart() -> Result<()> {
         scenario("policy defaults", defaults(cluster, product)).await?;
         scenario("a broken file", broken(cluster, product)).await?;
         scenario("a key that needs a restart", needs_restart(product)).await?;
-        scenario("the level of the log", log_level(product)).await?;
+        scenario("the level of the log", log_level(cluster, product)).await?;
         ensure!(product.replica().pid() == pid && product.replica().health("/readyz").await?.0 == 200);
         Ok(())
     })
@@ -129,15 +129,20 @@ async fn needs_restart(product: &Product) -> Result<()> {
     ensure!(line.contains("webhook.port") && line.contains("controller.workers"), "{line}");
     ensure!(!line.contains("cooldown"), "{line}");
     ensure!(caller.post(b"{}").await?.status == 400, "the port of the start is served");
+    let named = lines(product, "restart to put these in force")?.len();
     change(product, &good.to_string(), IN_FORCE).await?;
+    let now = lines(product, "restart to put these in force")?.len();
+    ensure!(now == named, "the file says again what has been in force all the while, and a restart is asked for");
     Ok(())
 }
 
-async fn log_level(product: &Product) -> Result<()> {
+/// Each new reason is a line of level debug where it is no Event.
+async fn log_level(cluster: &Cluster<'_>, product: &Product) -> Result<()> {
     let debug = || anyhow::Ok(product.replica().log()?.into_iter().any(|line| line["level"] == "DEBUG"));
     ensure!(!debug()?, "at level info there is no line of level debug");
     let mut config = current(product)?;
     config["logging"]["level"] = json!("debug");
     change(product, &config.to_string(), IN_FORCE).await?;
+    cluster.scale(&Workload::deployment("defaults", "web"), 2).await?;
     eventually("a line of level debug", async || debug().ok()?.then_some(())).await
 }

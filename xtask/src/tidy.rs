@@ -118,7 +118,7 @@ impl SourceFile {
     /// A file that is no part of what ships.
     fn is_test(&self) -> bool {
         ["/tests/", "/benches/", "/examples/"].iter().any(|place| self.path.contains(place))
-            || self.path.ends_with("/tests.rs")
+            || ["/tests.rs", "/fixture.rs"].iter().any(|name| self.path.ends_with(name))
     }
 
     /// Its lines with their numbers, up to the module of tests.

@@ -127,6 +127,7 @@ impl Stage {
     async fn raise(name: String, workspace: &Workspace) -> Result<Self> {
         let rig = Rig::start(RigOptions { name: Some(name), karpenter: true, ..RigOptions::default() }).await?;
         say(format!("up: the control plane is ready after {:.1} s", rig.ready_after().as_secs_f64()));
+        say(format!("up: logs and data are in {} while it runs", rig.dir().display()));
         let raised = async {
             let since = Instant::now();
             let product = Box::pin(Product::start(&rig, ProductOptions::default())).await?;
@@ -222,7 +223,8 @@ fn hints(rig: &Rig, workspace: &Workspace) -> String {
             "kubectl --namespace shop scale deployment web --replicas 20",
             "kubectl --namespace shop rollout restart deployment web",
             "kubectl --namespace shop annotate --overwrite deployment web spotalis.io/spot-percentage=30",
-            "kubectl --namespace shop label deployment admin spotalis.io/enabled=true",
+            "kubectl --namespace shop label --overwrite deployment admin spotalis.io/enabled=true",
+            "kubectl --namespace shop annotate deployment admin spotalis.io/spot-percentage=50",
         ]
         .map(str::to_owned),
     );

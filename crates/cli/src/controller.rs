@@ -227,6 +227,9 @@ fn report(view: View, failure: &Failure) {
             error = %spotalis_runtime::text::chain(failure),
             "{}", failure.forbidden_hint().unwrap_or_default()
         );
+    } else if matches!(failure, Failure::Silent { verb: "watch", resource: _ }) {
+        // Resumed at once, and usual for a kind of which the cluster has no object: no bookmarks either.
+        tracing::debug!(resource, error = %failure, "resuming");
     } else if view != View::NodePools {
         tracing::warn!(resource, error = %spotalis_runtime::text::chain(failure), "trying again");
     }
@@ -305,7 +308,9 @@ async fn serve_admin(
 }
 
 /// Looks at the file now and then, and puts a changed configuration in force if it has no mistakes.
-async fn reload(sources: Sources, mut config: Config, reloadable: Reloadable) {
+///
+/// Held against the configuration of the start: what only a restart brings into effect is named as long as it differs.
+async fn reload(sources: Sources, started: Config, reloadable: Reloadable) {
     let Some(path) = sources.file.clone() else { return };
     let mut seen = text_of(&path).await;
     let mut ticks = tokio::time::interval(RELOAD_PERIOD);
@@ -319,7 +324,7 @@ async fn reload(sources: Sources, mut config: Config, reloadable: Reloadable) {
         match Config::load(&sources) {
             Err(errors) => tracing::error!(%errors, "the changed configuration is not used"),
             Ok(new) => {
-                let restart = changed_needing_restart(&config, &new);
+                let restart = changed_needing_restart(&started, &new);
                 if !restart.is_empty() {
                     tracing::warn!(keys = ?restart, "restart to put these in force");
                 }
@@ -328,7 +333,6 @@ async fn reload(sources: Sources, mut config: Config, reloadable: Reloadable) {
                 } else {
                     tracing::info!("the changed configuration is in force");
                 }
-                config = new;
             }
         }
     }

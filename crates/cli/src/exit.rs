@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use spotalis_config::ConfigErrors;
 use spotalis_runtime::apiclient::ConnectError;
 use spotalis_runtime::text::{chain, printable};
+use spotalis_webhook::certs::CertificateError;
 
 use crate::explain::ExplainError;
 use crate::view::ViewError;
@@ -83,6 +84,9 @@ fn verdict(error: &anyhow::Error) -> (Exit, Option<String>) {
         (Exit::Usage, None)
     } else if let Some(error) = error.downcast_ref::<ConnectError>() {
         connect(error)
+    } else if error.is::<CertificateError>() {
+        // Says itself which key of the configuration leads to the file.
+        (Exit::Usage, None)
     } else if let Some(error) = error.downcast_ref::<ViewError>() {
         (error.exit(), error.hint())
     } else if let Some(error) = error.downcast_ref::<ExplainError>() {

@@ -123,7 +123,7 @@ impl Question {
         let namespace = namespace.as_deref().unwrap_or(&cluster.namespace);
         let mut picture = view::read(cluster, config, Some(namespace)).await?;
         let palette = Palette::of(look, environment);
-        let exit = match about {
+        let (exit, given) = match about {
             Subject::Workload { kind, name, hypothesis } => {
                 let key = find(&picture.index, namespace, kind, &name)?;
                 let details = view::pods(cluster, namespace).await?;
@@ -137,16 +137,16 @@ impl Question {
                     found.plan = Some(plan);
                 }
                 table::present(&found, look, |out| found.write(out, palette))?;
-                found.exit()
+                (found.exit(), found.reasons())
             }
             Subject::Pod { name } => {
                 let details = view::pods(cluster, namespace).await?;
                 let found = PodExplanation::of(config, &picture, namespace, &name, &details)?;
                 table::present(&found, look, |out| found.write(out, palette))?;
-                Exit::Fine
+                (Exit::Fine, Vec::new())
             }
         };
-        picture.notes.iter().for_each(|note| talk(&format!("note: {note}")));
+        picture.doubts(given).into_iter().for_each(|note| talk(&format!("note: {note}")));
         Ok(exit)
     }
 }
@@ -248,6 +248,13 @@ impl Explanation {
 
     const fn managed(&self) -> bool {
         self.opt_in.managed
+    }
+
+    /// The codes of the reasons that it gives.
+    fn reasons(&self) -> Vec<&'static str> {
+        let planned = self.plan.as_ref().map(|plan| (plan.ends_with, plan.moves.is_empty()));
+        let moves = planned.filter(|(_, empty)| !empty).map(|_| "Rebalanced");
+        [Some(self.workload.reason), planned.map(|(ends_with, _)| ends_with), moves].into_iter().flatten().collect()
     }
 
     fn exit(&self) -> Exit {
@@ -373,7 +380,7 @@ fn policy_table(policy: &PolicyState) -> Table {
     if let Some(protect) = protect {
         row("protect", &protect.value.to_string(), protect.from);
     }
-    row("rounding", rounding, "config");
+    row("rounding", rounding, "distribution.rounding");
     if *fails_closed {
         table.row([Cell::toned(
             "a value cannot be used, so new pods go to on-demand and nothing is moved",

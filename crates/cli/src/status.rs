@@ -56,7 +56,8 @@ pub async fn run(
     let palette = Palette::of(*look, environment);
     let wide = look.output == Output::Wide;
     table::present(&report, *look, |out| report.write(out, palette, wide))?;
-    picture.notes.iter().map(String::as_str).chain(report.advice()).for_each(|note| talk(&format!("note: {note}")));
+    let doubts = picture.doubts(report.workloads.iter().map(|workload| workload.reason));
+    doubts.into_iter().chain(report.advice()).for_each(|note| talk(&format!("note: {note}")));
     Ok(if report.is_fine() { Exit::Fine } else { Exit::Found })
 }
 

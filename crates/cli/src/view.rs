@@ -3,7 +3,7 @@
 //! Whatever the commands say is therefore what the controller would say. Nothing is written, nothing is watched, and
 //! nothing is decided here; what may not be read is either named and fatal, or named and passed over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,6 @@ use spotalis_kube::slim;
 use spotalis_kube::watch::{self, Failure, Resource, Sink};
 use spotalis_runtime::Clock;
 use spotalis_runtime::apiclient::Cluster;
-use spotalis_runtime::text::chain;
 
 use crate::exit::Exit;
 use crate::wiring;
@@ -37,9 +36,38 @@ pub struct Picture {
     pub index: Index,
     /// When it was complete.
     pub now: Timestamp,
-    /// What could not be seen and what that means; for the person at the terminal.
-    pub notes: Vec<String>,
+    /// What could not be seen, and what that means.
+    pub notes: Vec<Note>,
 }
+
+/// What a person at the terminal has to know to judge an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The code of the reason that would perhaps be another one.
+    pub casts_doubt_on: &'static str,
+    /// What is missing.
+    pub text: &'static str,
+}
+
+impl Picture {
+    /// The notes that matter where these reasons were given.
+    pub fn doubts<'a>(&self, given: impl IntoIterator<Item = &'a str>) -> Vec<&'static str> {
+        let given: BTreeSet<&str> = given.into_iter().collect();
+        let matters = |note: &&Note| given.contains(note.casts_doubt_on);
+        self.notes.iter().filter(matters).map(|note| note.text).collect()
+    }
+}
+
+/// Nodes without the pods of other namespaces.
+const EMPTIER: Note = Note {
+    casts_doubt_on: "Rebalanced",
+    text: "pods of other namespaces may not be listed, so nodes look emptier than they are; the namespace itself is complete",
+};
+/// Without Karpenter's node pools.
+const UNPROVIDED: Note = Note {
+    casts_doubt_on: "NoCapacity",
+    text: "nodepools.karpenter.sh could not be listed; if Karpenter provides nodes of that type, there is capacity",
+};
 
 /// Why there is no picture.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +93,20 @@ pub enum ViewError {
         server: String,
         /// The kind.
         resource: &'static str,
+    },
+    /// It answers with another error.
+    #[error("the API server {server} cannot {verb} {resource} now: {code} {message}")]
+    Refused {
+        /// Which server.
+        server: String,
+        /// `list`, `get`.
+        verb: &'static str,
+        /// The kind.
+        resource: &'static str,
+        /// The status code.
+        code: u16,
+        /// The server's words.
+        message: String,
     },
     /// It does not answer, or nothing that we understand.
     #[error("the API server {server} did not answer as it should")]
@@ -106,7 +148,7 @@ impl ViewError {
     pub const fn exit(&self) -> Exit {
         match self {
             Self::Forbidden { .. } | Self::Expired { .. } => Exit::Forbidden,
-            Self::Absent { .. } | Self::Unanswered { .. } => Exit::Unreachable,
+            Self::Absent { .. } | Self::Refused { .. } | Self::Unanswered { .. } => Exit::Unreachable,
             Self::NoNamespace { .. } => Exit::Usage,
         }
     }
@@ -118,6 +160,7 @@ impl ViewError {
             Self::Expired { server: _ } => {
                 Some("`kubectl auth whoami` shows whether the cluster knows you again".to_owned())
             }
+            Self::Refused { .. } => Some("`kubectl get --raw /readyz?verbose` shows what the server lacks".to_owned()),
             Self::Absent { .. } | Self::Unanswered { .. } => {
                 Some("`kubectl version` shows what answers at that address".to_owned())
             }
@@ -166,7 +209,8 @@ pub async fn get<K: DeserializeOwned>(
     let path = format!("{}/{name}", resource.path(Some(namespace)));
     let request = http::Request::get(path).body(Vec::new()).expect("names of objects make valid paths");
     let failure = |source| Failure::Api { verb: "get", resource: view.as_str(), source };
-    let namespace = resource.is_namespaced().then(|| namespace.to_owned());
+    // A namespace may be had by those who may get it within itself.
+    let namespace = Some(if resource.is_namespaced() { namespace } else { name }.to_owned());
     cluster.client.request(request).await.map_err(|error| verdict(cluster, view, namespace, failure(error)))
 }
 
@@ -205,7 +249,12 @@ fn verdict(cluster: &Cluster, view: View, namespace: Option<String>, failure: Fa
         return ViewError::Absent { server, resource: view.as_str() };
     }
     match failure {
-        Failure::Api { source: kube::Error::Api(status), .. } if status.code == 401 => ViewError::Expired { server },
+        Failure::Api { verb: _, resource: _, source: kube::Error::Api(status) } if status.code == 401 => {
+            ViewError::Expired { server }
+        }
+        Failure::Api { verb, resource, source: kube::Error::Api(status) } => {
+            ViewError::Refused { server, verb, resource, code: status.code, message: status.message }
+        }
         source => ViewError::Unanswered { server, source },
     }
 }
@@ -225,7 +274,7 @@ struct Reading<'a> {
     cluster: &'a Cluster,
     index: Arc<Mutex<Index>>,
     clock: Clock,
-    notes: Vec<String>,
+    notes: Vec<Note>,
 }
 
 impl Reading<'_> {
@@ -295,9 +344,7 @@ impl Reading<'_> {
     /// Pods of other namespaces matter only for how full the nodes are.
     async fn pods_of(&mut self, namespace: &str) -> Result<(), ViewError> {
         self.count_as_read(View::Pods);
-        self.notes.push(format!(
-            "pods of other namespaces may not be listed, so nodes look emptier than they are; {namespace} itself is complete"
-        ));
+        self.notes.push(EMPTIER);
         let scope = Some(namespace.to_owned());
         self.list(View::Pods, scope.as_deref())
             .await
@@ -312,10 +359,7 @@ impl Reading<'_> {
     /// A cluster without Karpenter is an ordinary cluster.
     fn without_node_pools(&mut self, failure: &Failure) {
         if !failure.is_absent() {
-            self.notes.push(format!(
-                "whether Karpenter provides nodes is not known ({}), so NoCapacity may be said too easily",
-                chain(failure)
-            ));
+            self.notes.push(UNPROVIDED);
         }
     }
 }

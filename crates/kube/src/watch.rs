@@ -293,7 +293,10 @@ pub async fn pump<K: Indexed + std::fmt::Debug>(
                 }
                 match failure {
                     Failure::TooOld { verb: _, resource: _ } => version = None,
-                    Failure::Api { .. } | Failure::Silent { .. } | Failure::Unreadable { .. } => {}
+                    // Waited for long enough. A kind of which the API server never had an event gets no bookmarks
+                    // either (its watch cache has no version to tell): longer and longer pauses would make it look old.
+                    Failure::Silent { verb: _, resource: _ } => pump.pause = BACKOFF.0,
+                    Failure::Api { .. } | Failure::Unreadable { .. } => {}
                 }
             }
         }

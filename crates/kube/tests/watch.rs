@@ -169,6 +169,11 @@ fn epoch(started: Instant) -> Timestamp {
     Timestamp::UNIX_EPOCH + started.elapsed()
 }
 
+/// What does not come within an hour of virtual time never comes.
+async fn soon<T>(event: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_hours(1), event).await.expect("it comes at all")
+}
+
 impl Server {
     fn new() -> Self {
         let (to_test, calls) = mpsc::unbounded_channel();
@@ -231,16 +236,16 @@ impl Server {
     }
 
     async fn call(&mut self) -> Call {
-        self.calls.recv().await.expect("the pump asks again")
+        soon(self.calls.recv()).await.expect("the pump asks again")
     }
 
     async fn change(&mut self) {
-        self.changes.recv().await.expect("the pump goes on");
+        soon(self.changes.recv()).await.expect("the pump goes on");
     }
 
     /// A list was refused or a watch failed: in which words, and whether as forbidden.
     async fn failure(&mut self) -> (String, bool) {
-        self.failures.recv().await.expect("the pump goes on")
+        soon(self.failures.recv()).await.expect("the pump goes on")
     }
 
     fn has(&self, name: &str) -> bool {
@@ -508,5 +513,17 @@ fn where_each_view_is_read() {
     ] {
         let resource = Resource::of(view);
         assert_eq!((&*resource.path(namespace), resource.group()), (path, group));
+    }
+}
+
+/// As on a cluster without a StatefulSet, whose API server has no version of its own to tell in a bookmark.
+#[tokio::test(start_paused = true)]
+async fn a_kind_of_which_nothing_is_ever_heard_stays_fresh() {
+    let (mut server, mut lines) = Server::watching(&[]).await;
+    for round in 0..30 {
+        assert_eq!(server.failure().await.0, "watch pods was silent for too long");
+        let resumed = server.call().await;
+        assert!(server.is_fresh(), "round {round}");
+        drop(std::mem::replace(&mut lines, resumed.watch()));
     }
 }

@@ -13,7 +13,7 @@ use kube::api::{Api, ListParams};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use spotalis_core::opt_in::{Mode, OptIn, OptInRules};
+use spotalis_core::opt_in::{Missing, Mode, OptIn, OptInRules};
 use spotalis_core::selector::{Labels, Selector};
 use spotalis_e2e::{Product, Scrape, Split, active_pods, is_ready};
 
@@ -67,10 +67,11 @@ pub enum Standing {
         /// The last reason that the controller gave.
         reason: Option<String>,
     },
-    /// Only its namespace or only the workload itself carries the label.
-    HalfOptedIn,
     /// It is left alone.
-    NotManaged,
+    NotManaged {
+        /// What is missing where somebody opted in by half.
+        half: Option<Missing>,
+    },
 }
 
 impl Workload {
@@ -87,7 +88,7 @@ impl Workload {
             Standing::Managed { wanted: Some(wanted), reason: _ } => {
                 (wanted != actual).then(|| format!("is {actual}, wanted {wanted}"))
             }
-            Standing::HalfOptedIn | Standing::NotManaged => None,
+            Standing::NotManaged { half: _ } => None,
         };
         let readiness = || (ready != replicas).then(|| format!("{ready} of {replicas} replicas are Ready"));
         split.or_else(readiness).map(|what| format!("{namespace}/{name}: {what}"))
@@ -163,8 +164,8 @@ impl Objects {
                         wanted: scrape.and_then(|scrape| wanted(scrape, namespace, name, kind)),
                         reason: reasons.get(&format!("{namespace}/{}/{name}", kind.to_ascii_lowercase())).cloned(),
                     },
-                    OptIn::Half(_) => Standing::HalfOptedIn,
-                    OptIn::Out | OptIn::Never(_) => Standing::NotManaged,
+                    OptIn::Half(missing) => Standing::NotManaged { half: Some(missing) },
+                    OptIn::Out | OptIn::Never(_) => Standing::NotManaged { half: None },
                 },
             }
         };
@@ -363,9 +364,12 @@ mod tests {
         assert_eq!(web.actual, Split { spot: 2, on_demand: 1, unknown: 0 });
         assert_eq!(web.nodes, Split { spot: 1, on_demand: 1, unknown: 0 });
         assert_eq!((web.ready, web.shortfall()), (3, None));
-        assert_eq!((admin.ready, &admin.standing), (0, &Standing::NotManaged));
+        assert_eq!((admin.ready, &admin.standing), (0, &Standing::NotManaged { half: None }));
         assert_eq!(picture.nodes["spot"], BTreeMap::from([("small".to_owned(), 1)]));
     }
+
+    /// What is told, after which change, with which metrics.
+    type Case = (&'static str, fn(&mut Objects), Scrape);
 
     #[test]
     fn whatever_is_off_is_said() {
@@ -374,7 +378,6 @@ mod tests {
             change(&mut objects);
             objects.picture(Some(&metrics), &BTreeMap::new()).workloads.pop().unwrap().shortfall().unwrap_or_default()
         };
-        type Case = (&'static str, fn(&mut Objects), Scrape);
         let cases: [Case; 6] = [
             ("is 2/1, wanted 1/2", |_| {}, metrics(1, 2)),
             ("3 replicas, of which the controller wants 2/2", |_| {}, metrics(2, 2)),

@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write};
 
-use super::picture::{Picture, Standing, Workload};
+use spotalis_core::reason::Reason;
 use spotalis_e2e::Split;
+
+use super::picture::{Picture, Standing, Workload};
 
 const TITLES: [&str; 8] = ["NAMESPACE", "WORKLOAD", "KIND", "READY", "WANTED", "ACTUAL", "NODES", "REASON"];
 
@@ -76,8 +78,10 @@ fn cells(workload: &Workload) -> [String; 8] {
     let Workload { namespace, name, kind, replicas, ready, actual, nodes, standing } = workload;
     let (wanted, reason) = match standing {
         Standing::Managed { wanted, reason } => (wanted.map(short), reason.clone()),
-        Standing::HalfOptedIn => (None, Some("half opted in: namespace and workload need the label".to_owned())),
-        Standing::NotManaged => (None, Some("not managed".to_owned())),
+        Standing::NotManaged { half: Some(missing) } => {
+            (None, Some(format!("not managed: {}", Reason::HalfOptIn(*missing))))
+        }
+        Standing::NotManaged { half: None } => (None, Some("not managed".to_owned())),
     };
     [
         namespace.clone(),
@@ -99,8 +103,8 @@ fn tone(workload: &Workload) -> Tone {
     match (&workload.standing, workload.shortfall()) {
         (Standing::Managed { .. }, None) => Tone::Good,
         (Standing::Managed { .. }, Some(_)) => Tone::Busy,
-        (Standing::HalfOptedIn, _) => Tone::Plain,
-        (Standing::NotManaged, _) => Tone::Dim,
+        (Standing::NotManaged { half: Some(_) }, _) => Tone::Plain,
+        (Standing::NotManaged { half: None }, _) => Tone::Dim,
     }
 }
 
@@ -169,7 +173,7 @@ mod tests {
                 reason: Some("Scaling: pods are being added".to_owned()),
             },
         };
-        let admin = Workload { name: "admin".to_owned(), standing: Standing::NotManaged, ..web.clone() };
+        let admin = Workload { name: "admin".to_owned(), standing: Standing::NotManaged { half: None }, ..web.clone() };
         let types = |pairs: &[(&str, usize)]| pairs.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
         let nodes = BTreeMap::from([
             ("on-demand".to_owned(), types(&[("small", 1)])),

@@ -60,7 +60,7 @@ Policy
   placement             required      built-in
   spot-fallback-after   3m            built-in
   disruption window     always open   built-in
-  rounding              ceil          config
+  rounding              ceil          distribution.rounding
 
 Split
   spot = min( ceil(3 * 50 / 100), max(0, 3 - 0) )
