@@ -42,7 +42,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 /// What is not so by then never will be. A second is usual; the rest is for a machine with other work.
-pub const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_mins(2);
 
 /// Asks again and again until the answer is `Some`, at most for [`LIMIT`].
 pub async fn eventually<T>(what: impl Into<String>, ask: impl AsyncFnMut() -> Option<T>) -> Result<T> {

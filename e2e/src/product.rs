@@ -207,7 +207,7 @@ impl Product {
         count
     }
 
-    /// Creates a pod as a trial that looks like one of a ReplicaSet, which does not exist.
+    /// Creates a pod as a trial that looks like one of a `ReplicaSet`, which does not exist.
     async fn probe(&self) -> Result<()> {
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"generateName": "probe-", "ownerReferences": [{

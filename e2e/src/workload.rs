@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 /// The label by which a workload's pods are found.
 const APP: &str = "app";
 
-/// A Deployment or StatefulSet to be created, and afterwards the name by which it is asked about.
+/// A Deployment or `StatefulSet` to be created, and afterwards the name by which it is asked about.
 ///
 /// Its pods take the least there is: one container without requests, no grace on deletion.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ impl Workload {
         Self::new(Kind::Deployment, namespace, name)
     }
 
-    /// A StatefulSet of one replica that nobody opted in, whose pods start all at once.
+    /// A `StatefulSet` of one replica that nobody opted in, whose pods start all at once.
     pub fn stateful_set(namespace: &str, name: &str) -> Self {
         Self::new(Kind::StatefulSet, namespace, name)
             .spec(json!({"serviceName": name, "podManagementPolicy": "Parallel"}))
@@ -156,7 +156,7 @@ impl Workload {
     }
 }
 
-/// A PodDisruptionBudget over the pods of one workload.
+/// A `PodDisruptionBudget` over the pods of one workload.
 #[derive(Clone, Debug)]
 pub struct Budget {
     pub(crate) namespace: String,

@@ -4,6 +4,8 @@
 //! The facts about Kubernetes that the product leans on are pinned here as well: if one changes, its test says so before a
 //! user does.
 
+#![allow(clippy::float_cmp, reason = "metrics of whole numbers")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
@@ -174,7 +176,7 @@ async fn rolling_restarts(cluster: &Cluster<'_>) -> Result<()> {
 async fn what_else_the_api_server_does_with_a_pod() -> Result<()> {
     on_cluster("the API server's ways", 2, async |cluster, product| {
         scenario("dry run", a_dry_run_leaves_no_trace(cluster, product)).await?;
-        scenario("strangers", strangers_are_not_sent(cluster, product)).await?;
+        scenario("strangers", Box::pin(strangers_are_not_sent(cluster, product))).await?;
         scenario("a second webhook", a_second_webhook_changes_nothing(cluster, product)).await?;
         scenario("uid at reinvocation", reinvocation_has_a_new_uid(cluster)).await?;
         scenario("quota", what_quota_refuses_costs_nothing(cluster)).await
@@ -182,7 +184,7 @@ async fn what_else_the_api_server_does_with_a_pod() -> Result<()> {
     .await
 }
 
-/// A pod that looks like the next one of the workload's ReplicaSet.
+/// A pod that looks like the next one of the workload's `ReplicaSet`.
 async fn next_pod(cluster: &Cluster<'_>, workload: &Workload) -> Result<Pod> {
     let sets: Api<ReplicaSet> = Api::namespaced(cluster.client(), workload.namespace());
     let mut found = sets.list(&ListParams::default().labels(&workload.selector())).await?.items;
@@ -255,12 +257,11 @@ async fn strangers_are_not_sent(cluster: &Cluster<'_>, product: &Product) -> Res
     Api::namespaced(cluster.client(), "strangers").create(&PostParams::default(), &job).await?;
     let pods: Api<Pod> = Api::namespaced(cluster.client(), "strangers");
     for selector in ["app=stranger", "app=job"] {
-        eventually(selector, async || {
+        let pod = eventually(selector, async || {
             let pods = pods.list(&ListParams::default().labels(selector)).await.ok()?;
-            pods.items.first().cloned()
-        })
-        .await
-        .and_then(|pod| Ok(ensure!(label(&pod, CAPACITY_TYPE).is_none(), "{selector} was steered")))?;
+            pods.items.into_iter().next()
+        });
+        ensure!(label(&pod.await?, CAPACITY_TYPE).is_none(), "{selector} was steered");
     }
     let alone: Pod = serde_json::from_value(json!({
         "metadata": {"name": "alone"}, "spec": {"containers": [{"name": "main", "image": "none"}]},

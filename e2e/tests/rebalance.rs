@@ -4,6 +4,8 @@
 //! Workloads are brought off their target by raising a percentage, or by opting in what already runs. Scenarios of one
 //! test run side by side, each in a namespace of its own, because most of their time is the cooldown's.
 
+#![allow(clippy::float_cmp, reason = "metrics of whole numbers")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};

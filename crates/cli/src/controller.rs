@@ -180,7 +180,8 @@ async fn serve(
     };
     tokio::spawn(stop.clone().run_until_cancelled_owned(reload(sources, config, reloadable)));
     tasks.spawn(async move {
-        while let Some(term) = leadership.next_term().await {
+        // A replica that leads alone has no campaign whose end would be the end of terms.
+        while let Some(Some(term)) = stop.run_until_cancelled(leadership.next_term()).await {
             tracing::info!(term = term.number, "leading");
             balance.lead(&term).await;
             tracing::info!(term = term.number, "no longer leading");

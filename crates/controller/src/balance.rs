@@ -16,12 +16,12 @@ use spotalis_core::reason::Reason;
 use spotalis_core::rebalance::{self, Action, Circumstances, Decision, Seating};
 use spotalis_kube::index::{Index, WorkloadKey, WorkloadView};
 use spotalis_kube::write;
+use spotalis_runtime::Clock;
 use spotalis_runtime::apiclient::{ApiError, Call, RateLimit};
 use spotalis_runtime::events::EventRecorder;
 use spotalis_runtime::leadership::Term;
 use spotalis_runtime::workqueue::{Backoff, Job, WorkQueue};
 use spotalis_runtime::writer::{Fence, WriteError, Writer};
-use spotalis_runtime::Clock;
 use tokio::sync::watch;
 use tracing::Instrument;
 
@@ -356,7 +356,9 @@ fn verdict(error: ApiError, budget: Option<&Arc<str>>) -> Verdict {
         ApiError::Conflict | ApiError::AlreadyExists => {
             Verdict::Undone(Some(if budget.is_some() { BURNT_BUDGET_PAUSE } else { REFUSED_PAUSE }))
         }
-        ApiError::BudgetExhausted { message: _ } => Verdict::Blocked(Reason::MoveBlockedByPdb { pdb: pdb() }, BLOCKED_PAUSE),
+        ApiError::BudgetExhausted { message: _ } => {
+            Verdict::Blocked(Reason::MoveBlockedByPdb { pdb: pdb() }, BLOCKED_PAUSE)
+        }
         ApiError::BudgetBehind { retry_after } => Verdict::Undone(Some(retry_after)),
         ApiError::SeveralBudgets => Verdict::Blocked(Reason::SeveralPdbs { pod: pdb() }, BURNT_BUDGET_PAUSE),
         ApiError::Throttled { retry_after } => Verdict::Undone(Some(retry_after)),

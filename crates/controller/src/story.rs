@@ -35,5 +35,12 @@ pub(crate) fn notice(view: &WorkloadView, reason: &Reason) -> Option<Notice> {
 
 /// The Event of a problem with an annotation.
 pub(crate) fn problem(view: &WorkloadView, reason: &'static str, note: String) -> Notice {
-    Notice { regarding: reference(&view.key, &view.uid), related: None, reason, note, warning: true, action: "ReadPolicy" }
+    Notice {
+        regarding: reference(&view.key, &view.uid),
+        related: None,
+        reason,
+        note,
+        warning: true,
+        action: "ReadPolicy",
+    }
 }

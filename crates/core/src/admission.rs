@@ -222,9 +222,8 @@ impl Ledger {
         let seat = match question.shape {
             Shape::Interchangeable { replicas: _ } => self.held.next(question.target),
             Shape::Ordinal { slot, replicas, predecessor } => {
-                let others = |capacity| {
-                    self.held.count(Some(capacity)).saturating_sub(u32::from(predecessor == Some(capacity)))
-                };
+                let others =
+                    |capacity| self.held.count(Some(capacity)).saturating_sub(u32::from(predecessor == Some(capacity)));
                 let others = Split { spot: others(CapacityType::Spot), on_demand: others(CapacityType::OnDemand) };
                 Seat { capacity: ordinal_capacity(question.target, replicas, slot, others), slot }
             }
@@ -295,7 +294,15 @@ mod tests {
     }
 
     fn ask(id: &str, target: Target, replicas: u32, now: Timestamp) -> Question<'_> {
-        Question { id, dry_run: false, target, shape: Shape::Interchangeable { replicas }, pinned: None, doubt: None, now }
+        Question {
+            id,
+            dry_run: false,
+            target,
+            shape: Shape::Interchangeable { replicas },
+            pinned: None,
+            doubt: None,
+            now,
+        }
     }
 
     fn seat(verdict: Verdict) -> Seat {

@@ -67,9 +67,9 @@ impl Resources {
         let of = |all: &Self, name| all.other.get(name).copied().unwrap_or(0);
         used.cpu.saturating_add(*cpu) <= self.cpu
             && used.memory.saturating_add(*memory) <= self.memory
-            && other.iter().all(|(name, amount)| {
-                *amount == 0 || of(used, name).saturating_add(*amount) <= of(self, name)
-            })
+            && other
+                .iter()
+                .all(|(name, amount)| *amount == 0 || of(used, name).saturating_add(*amount) <= of(self, name))
     }
 }
 
@@ -219,7 +219,13 @@ mod tests {
     }
 
     fn toleration(key: Option<&str>, operator: TolerationOperator, value: Option<&str>) -> Toleration {
-        Toleration { key: key.map(Into::into), operator, value: value.map(Into::into), effect: None, toleration_seconds: None }
+        Toleration {
+            key: key.map(Into::into),
+            operator,
+            value: value.map(Into::into),
+            effect: None,
+            toleration_seconds: None,
+        }
     }
 
     /// A demand and a node that fit, to be broken one way at a time.

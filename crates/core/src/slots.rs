@@ -217,7 +217,8 @@ impl Occupancy {
     }
 
     fn highest_claim(&self) -> u32 {
-        let words = [&self.spot_claims, &self.on_demand_claims].map(|claims| claims.claimed.words.len()).into_iter().max();
+        let words =
+            [&self.spot_claims, &self.on_demand_claims].map(|claims| claims.claimed.words.len()).into_iter().max();
         u32::try_from(words.unwrap_or(0) * 64).unwrap_or(MAX_SLOT)
     }
 

@@ -481,13 +481,10 @@ impl Index {
 
     fn policy_of(&self, namespace: &str, object: &slim::Workload) -> (Arc<Policy>, Arc<[Problem]>) {
         let none = Labels::new();
-        let (annotations, labels) = self
-            .namespaces
-            .get(namespace)
-            .map_or((&none, &none), |record| (&record.annotations, &record.labels));
+        let (annotations, labels) =
+            self.namespaces.get(namespace).map_or((&none, &none), |record| (&record.annotations, &record.labels));
         let workload = Declared { annotations: &object.metadata.annotations.0, labels: &object.metadata.labels };
-        let (policy, problems) =
-            policy::resolve(&workload, &Declared { annotations, labels }, &self.rules.defaults);
+        let (policy, problems) = policy::resolve(&workload, &Declared { annotations, labels }, &self.rules.defaults);
         (Arc::new(policy), problems.into())
     }
 
@@ -655,9 +652,8 @@ impl Index {
     }
 
     fn sweep_workloads(&mut self, kind: WorkloadKind, within: impl Fn(&str) -> bool, epoch: Epoch) {
-        let gone = stale(&self.workloads, |key, record| {
-            key.kind == kind && record.epoch < epoch && within(&key.namespace)
-        });
+        let gone =
+            stale(&self.workloads, |key, record| key.kind == kind && record.epoch < epoch && within(&key.namespace));
         for key in gone {
             self.forget_workload(&key);
             self.changed.insert(key);

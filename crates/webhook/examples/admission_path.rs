@@ -26,7 +26,8 @@ use tokio::sync::{Notify, watch};
 const MOST: u32 = 200;
 
 fn main() {
-    let mut arguments = std::env::args().skip(1).map(|word| word.parse::<u32>().expect("PODS and ADMISSIONS are numbers"));
+    let mut arguments =
+        std::env::args().skip(1).map(|word| word.parse::<u32>().expect("PODS and ADMISSIONS are numbers"));
     let (pods, admissions) = (arguments.next().unwrap_or(10), arguments.next().unwrap_or(0));
     let index = Arc::new(Mutex::new(index_with(pods)));
     let clock = Clock::starting_at(now());

@@ -33,7 +33,10 @@ pub fn registration(name: &str, client: Client, rules: &OptInRules) -> MutatingW
         side_effects: "NoneOnDryRun".to_owned(),
         timeout_seconds: Some(TIMEOUT_SECONDS),
         namespace_selector: Some(namespaces(rules)),
-        match_conditions: Some(vec![condition("owned-by-a-replicating-controller", OWNED), condition("not-bound", UNBOUND)]),
+        match_conditions: Some(vec![
+            condition("owned-by-a-replicating-controller", OWNED),
+            condition("not-bound", UNBOUND),
+        ]),
         rules: Some(vec![RuleWithOperations {
             api_groups: Some(vec![String::new()]),
             api_versions: Some(vec!["v1".to_owned()]),

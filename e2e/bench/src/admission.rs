@@ -89,7 +89,12 @@ async fn measure(cluster: &Cluster<'_>, product: &Product, sizes: Sizes) -> Resu
     if sizes.cluster > 0 {
         crate::split::fill(cluster, "filler", sizes.cluster).await?;
         let largest = cpu(&ours, pid).await?;
-        figures.push(Figure::at_most(format!("growth at {} pods in the cluster", sizes.cluster), largest / small, "", 1.05));
+        figures.push(Figure::at_most(
+            format!("growth at {} pods in the cluster", sizes.cluster),
+            largest / small,
+            "",
+            1.05,
+        ));
     }
     Ok(Report {
         benchmark: "admission",

@@ -19,7 +19,8 @@ pub fn run() -> Result<Option<Report>> {
     if Command::new("valgrind").arg("--version").output().is_err() {
         return Ok(None);
     }
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("this crate lies in a workspace")?;
+    let workspace =
+        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("this crate lies in a workspace")?;
     let built = Command::new(env!("CARGO"))
         .args(["build", "--release", "--quiet", "--package", "spotalis-webhook", "--example", "admission_path"])
         .current_dir(workspace)
@@ -32,7 +33,8 @@ pub fn run() -> Result<Option<Report>> {
     let (small, large) = (per_admission(10)?, per_admission(3_000)?);
     Ok(Some(Report {
         benchmark: "count",
-        method: "valgrind --tool=callgrind, the difference between 0 and 200 admissions, bytes in to bytes out".to_owned(),
+        method: "valgrind --tool=callgrind, the difference between 0 and 200 admissions, bytes in to bytes out"
+            .to_owned(),
         figures: vec![
             Figure::new("instructions per admission, 10 pods", small, ""),
             Figure::new("instructions per admission, 3,000 pods", large, ""),

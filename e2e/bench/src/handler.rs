@@ -21,7 +21,8 @@ pub struct EmptyHandler {
 impl EmptyHandler {
     /// Builds it, starts it, and has it called for pods of the namespaces labelled `empty=true`.
     pub async fn start(cluster: &Cluster<'_>) -> Result<Self> {
-        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("this crate lies in a workspace")?;
+        let workspace =
+            Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("this crate lies in a workspace")?;
         let built = Command::new(env!("CARGO"))
             .args(["build", "--release", "--quiet", "--package", "spotalis-bench", "--bin", "empty-handler"])
             .current_dir(workspace)

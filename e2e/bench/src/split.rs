@@ -44,7 +44,10 @@ async fn measure(cluster: &Cluster<'_>, product: &Product, samples: u32, largest
     let pods: u32 = grid.iter().chain(&seeded).map(|(total, _, _)| total).sum();
     Ok(Report {
         benchmark: "split",
-        method: format!("{pods} pods of {} Deployments, each created at once; then rolling restarts", grid.len() + seeded.len()),
+        method: format!(
+            "{pods} pods of {} Deployments, each created at once; then rolling restarts",
+            grid.len() + seeded.len()
+        ),
         figures: vec![
             Figure::at_most("grid: Deployments off their split", off_grid, "", 0.0),
             Figure::at_most("seeded: Deployments off their split", off_seeded, "", 0.0),
