@@ -12,7 +12,7 @@ use crate::binary::binary;
 use crate::process::Process;
 
 /// One that runs longer does not end by itself.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! A pod's type is that of the node it runs on, read off the node's own label, and the split that is wanted is computed
 //! here from the formula in the documentation: nothing is asked of the product.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -359,6 +359,16 @@ impl<'r> Cluster<'r> {
             Err(kube::Error::Api(status)) => Ok(*status),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Fails if the product asked for something that it has no right to.
+    pub fn expect_no_refusal(&self) -> Result<()> {
+        let entries = self.rig.audit()?;
+        let refused = entries.iter().filter(|entry| entry.user == USER && entry.code == 403);
+        let asked: BTreeSet<String> =
+            refused.map(|entry| format!("{} {}/{}", entry.verb, entry.resource, entry.subresource)).collect();
+        ensure!(asked.is_empty(), "not among the product's rights: {asked:?}");
+        Ok(())
     }
 
     /// Fails unless exactly so many evictions were accepted in a namespace.

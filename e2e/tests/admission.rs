@@ -69,6 +69,7 @@ async fn bursts_rollouts_and_scaling_are_exact_without_an_eviction() -> Result<(
         scenario("StatefulSets", stateful_sets(cluster)).await?;
         scenario("ten rolling restarts of 60 pods", rolling_restarts(cluster)).await?;
         ensure!(cluster.rig().audit()?.iter().all(|entry| entry.subresource != "eviction"), "there were evictions");
+        cluster.expect_no_refusal()?;
         product.metric_becomes("spotalis_admission_reservations", &[], |left| left == 0.0).await?;
         Ok(())
     })

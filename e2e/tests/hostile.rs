@@ -19,7 +19,7 @@ const DEPTH: usize = 1_500_000;
 const PEAK: &str = "spotalis_process_resident_memory_peak_bytes";
 /// What all of this may cost at its worst moment, beyond what there was before: 3 MiB for each body under way, 64 KiB for
 /// each of 512 connections, and what an allocator keeps of it.
-const MEMORY: f64 = 160.0 * 1024.0 * 1024.0;
+const MEMORY: f64 = 96.0 * 1024.0 * 1024.0;
 
 #[tokio::test]
 async fn the_webhook_survives_its_callers() -> Result<()> {

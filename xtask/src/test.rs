@@ -387,7 +387,7 @@ fn up(session: &mut Session) -> Result<Outcome> {
         return Ok(Outcome::Skipped(why));
     }
     let mut command = Command::new(std::env::current_exe().context("where is this program?")?);
-    session.must(command.args(["up", "--once"]).current_dir(&session.workspace.root.clone()))?;
+    session.must(command.args(["up", "--once"]).current_dir(session.workspace.root.clone()))?;
     Ok(Outcome::Passed)
 }
 

@@ -47,7 +47,7 @@ const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// How long stopping may take.
 const GRACE: Duration = Duration::from_secs(25);
 /// Pause before the kind NodePool is looked for again, where it does not exist.
-const NODE_POOL_PERIOD: Duration = Duration::from_secs(600);
+const NODE_POOL_PERIOD: Duration = Duration::from_mins(10);
 
 /// What the command line says.
 pub struct Options {

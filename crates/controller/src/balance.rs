@@ -39,7 +39,7 @@ const SEATING_BATCH: usize = 10;
 /// Pause after a budget forbade an eviction: its status changes when a pod does, which wakes the workload anyway.
 const BLOCKED_PAUSE: Duration = Duration::from_secs(10);
 /// Pause after a failed precondition on a pod with a budget, which holds the budget's allowance for two minutes.
-const BURNT_BUDGET_PAUSE: Duration = Duration::from_secs(120);
+const BURNT_BUDGET_PAUSE: Duration = Duration::from_mins(2);
 /// Pause after any other refusal, and after an eviction of which the answer was lost.
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
@@ -200,12 +200,11 @@ impl Balance {
     }
 
     fn tell(&self, view: &WorkloadView, reason: &Reason) {
-        match story::notice(view, reason) {
-            Some(notice) => {
-                tracing::info!(workload = %view.key, reason = reason.code(), "{reason}");
-                self.events.publish(notice);
-            }
-            None => tracing::debug!(workload = %view.key, reason = reason.code(), "{reason}"),
+        if let Some(notice) = story::notice(view, reason) {
+            tracing::info!(workload = %view.key, reason = reason.code(), "{reason}");
+            self.events.publish(notice);
+        } else {
+            tracing::debug!(workload = %view.key, reason = reason.code(), "{reason}");
         }
     }
 
@@ -266,7 +265,7 @@ impl Balance {
             }
             // It was fenced off before it left.
             Err(WriteError::NotLeading(_)) => ("not_leading", Verdict::Undone(None)),
-            Err(WriteError::Api(error)) => (error.as_label(), verdict(error, budget.as_ref())),
+            Err(WriteError::Api(error)) => (error.as_label(), verdict(error, pod, budget.as_ref())),
         };
         self.metrics.eviction(label);
         match verdict {
@@ -349,7 +348,7 @@ enum Verdict {
     Failed(ApiError),
 }
 
-fn verdict(error: ApiError, budget: Option<&Arc<str>>) -> Verdict {
+fn verdict(error: ApiError, pod: &Arc<str>, budget: Option<&Arc<str>>) -> Verdict {
     let pdb = || budget.cloned().unwrap_or_else(|| "unknown".into());
     match error {
         ApiError::NotFound | ApiError::WrongUid => Verdict::Undone(None),
@@ -359,9 +358,10 @@ fn verdict(error: ApiError, budget: Option<&Arc<str>>) -> Verdict {
         ApiError::BudgetExhausted { message: _ } => {
             Verdict::Blocked(Reason::MoveBlockedByPdb { pdb: pdb() }, BLOCKED_PAUSE)
         }
-        ApiError::BudgetBehind { retry_after } => Verdict::Undone(Some(retry_after)),
-        ApiError::SeveralBudgets => Verdict::Blocked(Reason::SeveralPdbs { pod: pdb() }, BURNT_BUDGET_PAUSE),
-        ApiError::Throttled { retry_after } => Verdict::Undone(Some(retry_after)),
+        ApiError::SeveralBudgets => Verdict::Blocked(Reason::SeveralPdbs { pod: pod.clone() }, BURNT_BUDGET_PAUSE),
+        ApiError::BudgetBehind { retry_after } | ApiError::Throttled { retry_after } => {
+            Verdict::Undone(Some(retry_after))
+        }
         error if error.may_have_been_applied() => Verdict::Unknown,
         error => Verdict::Failed(error),
     }

@@ -13,7 +13,7 @@ use spotalis_core::rebalance::{Probe, Snapshot};
 use spotalis_kube::index::WorkloadKey;
 
 /// An eviction counts against the cluster's limit at most this long.
-const DISRUPTION_LIMIT: Duration = Duration::from_secs(5 * 60);
+const DISRUPTION_LIMIT: Duration = Duration::from_mins(5);
 
 /// An eviction whose replacement is not Ready yet.
 #[derive(Debug)]

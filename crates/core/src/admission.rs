@@ -145,12 +145,11 @@ impl Ledger {
     /// Counts an active pod that became visible and settles its reservation: the one with the pod's id, or for a pod
     /// without one the oldest of a pod that was left alone.
     pub fn settle(&mut self, id: Option<&str>, capacity: Option<CapacityType>, slot: Option<u32>) {
-        match id {
-            Some(id) => self.drop_reservation(id),
-            None => {
-                let oldest = self.oldest(|reservation| !reservation.marked());
-                oldest.iter().for_each(|id| self.drop_reservation(id));
-            }
+        if let Some(id) = id {
+            self.drop_reservation(id);
+        } else {
+            let oldest = self.oldest(|reservation| !reservation.marked());
+            oldest.iter().for_each(|id| self.drop_reservation(id));
         }
         self.held.add(capacity, slot);
     }

@@ -19,6 +19,7 @@ impl CapacityType {
     pub const ALL: [Self; 2] = [Self::Spot, Self::OnDemand];
 
     /// The other type.
+    #[must_use]
     pub const fn other(self) -> Self {
         match self {
             Self::Spot => Self::OnDemand,

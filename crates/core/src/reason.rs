@@ -1,6 +1,6 @@
 //! Why: the one vocabulary for Events, metric labels, log fields, and sentences on the command line.
 //!
-//! A reason is data. Its code is stable and UpperCamel; its sentence (`Display`) carries no figure that changes while the
+//! A reason is data. Its code is stable and `UpperCamel`; its sentence (`Display`) carries no figure that changes while the
 //! situation lasts, because an Event's note is immutable. Nothing is decided here.
 
 use std::fmt;

@@ -22,9 +22,9 @@ use crate::split::Split;
 use crate::window::Window;
 
 /// The first pause after a replacement came back unsteered, or landed elsewhere than it was steered to; each further one doubles it.
-pub const PROBE_BACKOFF: Duration = Duration::from_secs(5 * 60);
+pub const PROBE_BACKOFF: Duration = Duration::from_mins(5);
 /// The longest such pause.
-pub const PROBE_BACKOFF_MAX: Duration = Duration::from_secs(30 * 60);
+pub const PROBE_BACKOFF_MAX: Duration = Duration::from_mins(30);
 
 /// How far the workload's own controller is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

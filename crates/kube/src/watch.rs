@@ -26,9 +26,9 @@ const PAGE: u32 = 500;
 /// The API server ends a watch after this many seconds; kept below the five minutes after which load balancers do.
 const WATCH_SECONDS: u32 = 290;
 /// A list page that takes longer has failed.
-const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
+const PAGE_TIMEOUT: Duration = Duration::from_mins(1);
 /// A watch without a line for this long is given up and resumed; bookmarks come about once a minute.
-const LINE_TIMEOUT: Duration = Duration::from_secs(120);
+const LINE_TIMEOUT: Duration = Duration::from_mins(2);
 /// First and longest pause after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
@@ -84,8 +84,11 @@ pub struct Sink {
     /// The time.
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// Called with every failure of a list or watch.
-    pub failed: Arc<dyn Fn(View, &Failure) + Send + Sync>,
+    pub failed: Arc<OnFailure>,
 }
+
+/// What is done about a failure besides trying again.
+pub type OnFailure = dyn Fn(View, &Failure) + Send + Sync;
 
 /// Why a list or watch has to be begun anew or resumed.
 #[derive(Debug, thiserror::Error)]
@@ -367,18 +370,17 @@ impl Pump {
                 kube::core::Request::new(&self.path).list(&params).map_err(|error| self.request_error(error))?;
             let text = self.timed("list", self.client.request_text(request)).await?;
             let next = self.read_page::<K>(&text)?;
-            match next.r#continue.filter(|token| !token.is_empty()) {
-                Some(token) => params = ListParams::default().limit(PAGE).continue_token(&token),
-                None => {
-                    let now = (self.sink.now)();
-                    {
-                        let mut index = self.sink.index.lock();
-                        index.sweep(&self.source, self.epoch);
-                        index.set_currency(&self.source, Currency { synced: true, heard: now, disconnected: None });
-                    }
-                    (self.sink.heard)(self.resource.view);
-                    return Ok(next.resource_version);
+            if let Some(token) = next.r#continue.filter(|token| !token.is_empty()) {
+                params = ListParams::default().limit(PAGE).continue_token(&token);
+            } else {
+                let now = (self.sink.now)();
+                {
+                    let mut index = self.sink.index.lock();
+                    index.sweep(&self.source, self.epoch);
+                    index.set_currency(&self.source, Currency { synced: true, heard: now, disconnected: None });
                 }
+                (self.sink.heard)(self.resource.view);
+                return Ok(next.resource_version);
             }
         }
     }

@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_millis(20);
 /// Idle connections kept.
 const MOST_IDLE: usize = 16;
 
+/// A connection to the leader.
+type Sender = SendRequest<Full<Bytes>>;
+
 /// Why the leader did not answer.
 #[derive(Debug, thiserror::Error)]
 enum PeerError {
@@ -47,7 +50,7 @@ pub struct PeerLink {
     leadership: Leadership,
     certificates: Arc<Certificates>,
     /// Connections without a request, of the leader with this address.
-    idle: Mutex<(Box<str>, Vec<SendRequest<Full<Bytes>>>)>,
+    idle: Mutex<(Box<str>, Vec<Sender>)>,
 }
 
 impl std::fmt::Debug for PeerLink {
@@ -100,22 +103,22 @@ impl PeerLink {
         if status == StatusCode::OK { Ok(answer) } else { Err(PeerError::Status(status)) }
     }
 
-    fn take_idle(&self, leader: &str) -> Option<SendRequest<Full<Bytes>>> {
+    fn take_idle(&self, leader: &str) -> Option<Sender> {
         let mut idle = self.idle.lock();
         if &*idle.0 != leader {
             *idle = (leader.into(), Vec::new());
         }
-        std::iter::from_fn(|| idle.1.pop()).find(|sender| sender.is_ready())
+        std::iter::from_fn(|| idle.1.pop()).find(SendRequest::is_ready)
     }
 
-    fn keep_idle(&self, leader: &str, sender: SendRequest<Full<Bytes>>) {
+    fn keep_idle(&self, leader: &str, sender: Sender) {
         let mut idle = self.idle.lock();
         if &*idle.0 == leader && idle.1.len() < MOST_IDLE {
             idle.1.push(sender);
         }
     }
 
-    async fn dial(&self, leader: &str) -> Result<SendRequest<Full<Bytes>>, PeerError> {
+    async fn dial(&self, leader: &str) -> Result<Sender, PeerError> {
         let tls = self.certificates.current();
         let peer = tls.peer.as_ref().ok_or(PeerError::NoAuthority)?;
         let (host, _) = leader.rsplit_once(':').ok_or(PeerError::Address)?;

@@ -14,7 +14,7 @@ use spotalis_rig::{NodeKind, say, until};
 use crate::report::{Figure, Report};
 
 /// What thousands of pods may take on a busy machine.
-pub(crate) const LONG: Duration = Duration::from_secs(600);
+pub(crate) const LONG: Duration = Duration::from_mins(10);
 /// Deployments under way at once.
 const AT_ONCE: usize = 6;
 /// Restarts in a row.

@@ -65,14 +65,14 @@ impl Index {
         match self.pods.get(&key) {
             Some(old) if old.uid != record.uid => {
                 self.forget_pod(&key);
-                self.welcome_pod(key, record, id);
+                self.welcome_pod(&key, record, id);
             }
             // Released by its owner when its labels no longer match, or adopted by another one.
             Some(old) if old.owner != record.owner => {
                 self.forget_pod(&key);
-                self.adopt_pod(key, record);
+                self.adopt_pod(&key, record);
             }
-            None => self.welcome_pod(key, record, id),
+            None => self.welcome_pod(&key, record, id),
             Some(_) => self.renew_pod(&key, record),
         }
     }
@@ -122,7 +122,7 @@ impl Index {
     }
 
     /// A pod that was not known: settles its reservation, even if it is on its way out already.
-    fn welcome_pod(&mut self, key: PodKey, mut record: PodRecord, id: Option<&str>) {
+    fn welcome_pod(&mut self, key: &PodKey, mut record: PodRecord, id: Option<&str>) {
         if let Some(owner) = record.owner.clone() {
             let counted = self.counts_as(&record);
             let state = self.owners.entry(owner).or_default();
@@ -133,13 +133,13 @@ impl Index {
     }
 
     /// A pod that its owner did not have before. Settles nothing.
-    fn adopt_pod(&mut self, key: PodKey, record: PodRecord) {
+    fn adopt_pod(&mut self, key: &PodKey, record: PodRecord) {
         if let Some(owner) = &record.owner {
             self.owners.entry(owner.clone()).or_default().pods.insert(key.clone());
         }
-        self.attach(&key, &record);
+        self.attach(key, &record);
         self.pods.insert(key.clone(), record);
-        self.recount_pod(&key);
+        self.recount_pod(key);
     }
 
     /// A known pod changed.

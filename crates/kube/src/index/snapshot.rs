@@ -140,7 +140,7 @@ impl Index {
                 uid: pod.uid.clone(),
                 capacity: self.capacity_of(pod),
                 steered: pod.expected.filter(|_| pod.marked && !forged),
-                slot: self.slot_of(key, record, pod_key, pod),
+                slot: Self::slot_of(key, record, pod_key, pod),
                 deletion_cost: pod.deletion_cost,
                 marked: pod.marked && !forged,
                 ready: pod.ready,
@@ -155,7 +155,7 @@ impl Index {
         Snapshot { pods: active, last_change, opt_in: OptIn::Managed, ..empty_snapshot(record, key.kind) }
     }
 
-    fn slot_of(&self, key: &WorkloadKey, record: &WorkloadRecord, pod_key: &PodKey, pod: &PodRecord) -> Option<u32> {
+    fn slot_of(key: &WorkloadKey, record: &WorkloadRecord, pod_key: &PodKey, pod: &PodRecord) -> Option<u32> {
         match key.kind {
             WorkloadKind::Deployment => pod.slot,
             WorkloadKind::StatefulSet => {
