@@ -10,12 +10,12 @@ use crate::Scrape;
 const WEBHOOK: (&str, &str) = ("name", "pods.spotalis.io");
 
 /// Counts since the API server's start.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Calls {
     /// Calls that were answered.
-    pub answered: f64,
+    pub answered: u64,
     /// Calls that were not, or not in time.
-    pub failed_open: f64,
+    pub failed_open: u64,
 }
 
 impl Calls {
@@ -23,8 +23,14 @@ impl Calls {
     pub async fn so_far(rig: &Rig) -> Result<Self> {
         let scrape = Scrape::parse(&rig.apiserver_metrics().await?);
         Ok(Self {
-            answered: scrape.sum("apiserver_admission_webhook_request_total", &[WEBHOOK, ("code", "200")]),
-            failed_open: scrape.sum("apiserver_admission_webhook_fail_open_count", &[WEBHOOK]),
+            answered: count(scrape.sum("apiserver_admission_webhook_request_total", &[WEBHOOK, ("code", "200")])),
+            failed_open: count(scrape.sum("apiserver_admission_webhook_fail_open_count", &[WEBHOOK])),
         })
     }
+}
+
+/// The value of a metric that counts things, to be compared exactly.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts are whole, and small")]
+pub const fn count(value: f64) -> u64 {
+    value as u64
 }

@@ -25,7 +25,7 @@ mod workload;
 
 pub use attempt::Attempt;
 pub use caller::{Caller, Heard};
-pub use calls::Calls;
+pub use calls::{Calls, count};
 pub use certs::{Authority, Pair};
 pub use cluster::{Cluster, Split, USER, active_pods, annotation, is_ready, label, wanted};
 pub use creations::{Creations, Tally, next_pod};

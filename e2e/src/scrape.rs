@@ -23,7 +23,8 @@ impl Scrape {
 
     /// The sum of all series of this name that have these labels; 0 if there is none.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.matching(name, labels).map(|series| series.value).sum()
+        // Not `sum()`, for which nothing at all is -0.
+        self.matching(name, labels).fold(0.0, |sum, series| sum + series.value)
     }
 
     /// Whether there is a series of this name with these labels.

@@ -58,6 +58,7 @@ async fn swapped_under_load(cluster: &Cluster<'_>, product: &Product) -> Result<
     let steered = creations.all_steered().await?;
     let now = Calls::so_far(cluster.rig()).await?;
     ensure!(now.failed_open == before.failed_open, "{before:?}, then {now:?}");
+    ensure!(now.answered - before.answered >= steered, "{before:?}, then {now:?}, and {steered} trials");
     say(format!(
         "    {steered} trials and {} calls, three new certificates, all answered",
         now.answered - before.answered

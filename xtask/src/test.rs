@@ -21,7 +21,7 @@ use clap::builder::PossibleValuesParser;
 use spotalis_rig::Binaries;
 use tokio::time::Instant;
 
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::{Workspace, cargo, forget_this_package};
 use crate::{deny, docs, tidy};
 
 /// What to run.
@@ -256,7 +256,8 @@ impl Session {
             let TestProgram { package, home, selector, executable } = program;
             writeln!(io::stdout().lock(), "\n--- {package} {selector}")?;
             let mut command = Command::new(executable);
-            command.current_dir(&home).env("CARGO_MANIFEST_DIR", &home).envs(environment.iter().copied());
+            forget_this_package(&mut command);
+            command.current_dir(&home).envs(environment.iter().copied());
             if !self.follow(&mut command)? {
                 failed.push(format!("cargo test -p {package} {selector}"));
             }

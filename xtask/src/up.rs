@@ -9,7 +9,8 @@ mod picture;
 mod table;
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -63,6 +64,9 @@ async fn up(UpOptions { once, name }: UpOptions) -> Result<ExitCode> {
             Built::Interrupted => return Ok(INTERRUPTED.into()),
         }
     }
+    if named_binary().is_none() {
+        return Err(start_again_with(&built_binary(&workspace)));
+    }
     let name = name.unwrap_or_else(|| if once { format!("up-{}", std::process::id()) } else { "up".to_owned() });
     let stage = tokio::select! {
         biased;
@@ -88,6 +92,21 @@ fn builds(workspace: &Workspace) -> Result<Vec<Command>> {
         builds.push(spotalis);
     }
     Ok(builds)
+}
+
+fn built_binary(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("release").join("spotalis")
+}
+
+/// Puts the same program in the place of this one, with the binary named. The harness finds it in the environment, which
+/// a process cannot change for itself; unnamed, it would build a second time while the control plane waits. Returns only
+/// if it fails.
+fn start_again_with(binary: &Path) -> anyhow::Error {
+    let again = std::env::current_exe().map(|program| {
+        let mut command = Command::new(program);
+        command.args(std::env::args_os().skip(1)).env(BINARY, binary).exec()
+    });
+    anyhow::Error::new(again.unwrap_or_else(|error| error)).context("cannot start this program again")
 }
 
 fn named_binary() -> Option<PathBuf> {
@@ -213,7 +232,7 @@ async fn apply_examples(rig: &Rig, workspace: &Workspace) -> Result<()> {
 
 /// What to try in another terminal.
 fn hints(rig: &Rig, workspace: &Workspace) -> String {
-    let spotalis = named_binary().unwrap_or_else(|| workspace.target.join("release/spotalis"));
+    let spotalis = named_binary().unwrap_or_else(|| built_binary(workspace));
     let mut lines = vec![format!("export KUBECONFIG={}", rig.kubeconfig_path().display())];
     if !is_on_path("kubectl") {
         lines.push(format!("alias kubectl={}", rig.kubectl().get_program().display()));

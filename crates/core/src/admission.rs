@@ -148,7 +148,7 @@ impl Ledger {
         if let Some(id) = id {
             self.drop_reservation(id);
         } else {
-            let oldest = self.oldest(|reservation| !reservation.marked());
+            let oldest = self.oldest(1, |reservation| !reservation.marked());
             oldest.iter().for_each(|id| self.drop_reservation(id));
         }
         self.held.add(capacity, slot);
@@ -234,26 +234,31 @@ impl Ledger {
     }
 
     /// Removes the reservations that this request takes the place of, and returns them.
+    ///
+    /// A burst of refusals leaves more of them than there are replicas. As soon as they are old enough, all that are too
+    /// many give way at once: beyond its replicas, a ledger would hand out a part of the sequence that nobody wants.
     fn make_room(&mut self, question: &Question<'_>) -> Vec<(Box<str>, Reservation)> {
         let replaced = match question.shape {
-            Shape::Interchangeable { replicas } if self.held.total() >= replicas => {
-                self.oldest(|reservation| reservation.age(question.now) >= REPLACEABLE_AFTER)
+            Shape::Interchangeable { replicas } => {
+                let excess = (self.held.total() + 1).saturating_sub(replicas) as usize;
+                self.oldest(excess, |reservation| reservation.age(question.now) >= REPLACEABLE_AFTER)
             }
-            Shape::Interchangeable { replicas: _ } => None,
             // One pod per ordinal: a second request for it means that the first one came to nothing.
             Shape::Ordinal { slot, replicas: _, predecessor: _ } => {
-                self.oldest(|reservation| reservation.slot == Some(slot))
+                self.oldest(1, |reservation| reservation.slot == Some(slot))
             }
         };
         replaced.into_iter().filter_map(|id| self.remove(&id).map(|reservation| (id, reservation))).collect()
     }
 
-    fn oldest(&self, eligible: impl Fn(&Reservation) -> bool) -> Option<Box<str>> {
-        self.reservations
-            .iter()
-            .filter(|(_, reservation)| eligible(reservation))
-            .min_by_key(|(id, reservation)| (reservation.made, *id))
-            .map(|(id, _)| id.clone())
+    /// The oldest `count` reservations of those that are eligible. Nothing is sorted where nothing is too many.
+    fn oldest(&self, count: usize, eligible: impl Fn(&Reservation) -> bool) -> Vec<Box<str>> {
+        if count == 0 {
+            return Vec::new();
+        }
+        let mut found: Vec<_> = self.reservations.iter().filter(|(_, reservation)| eligible(reservation)).collect();
+        found.sort_by_key(|(id, reservation)| (reservation.made, *id));
+        found.into_iter().take(count).map(|(id, _)| id.clone()).collect()
     }
 
     fn insert(&mut self, id: Box<str>, reservation: Reservation) {
@@ -378,6 +383,36 @@ mod tests {
         // A second later the oldest gives way, and its slot is free again.
         assert_eq!(seat(ledger.decide(&ask("e", target(50, 0), 3, at(1_100)))).slot, 1);
         assert!(!ledger.knows("a"));
+    }
+
+    /// A quota lets three of six pods through and refuses ten tries in the first second, then one now and then. Once it
+    /// is raised, what was refused must not count against what comes.
+    #[test]
+    fn a_burst_of_refusals_costs_nothing_later() {
+        let target = target(70, 1);
+        for retries in 0..8 {
+            let mut ledger = Ledger::default();
+            let admit = |ledger: &mut Ledger, id: &str, replicas: u32, now: Timestamp, stored: bool| {
+                let seat = seat(ledger.decide(&ask(id, target, replicas, now)));
+                if stored {
+                    ledger.settle(Some(id), Some(seat.capacity), Some(seat.slot));
+                }
+            };
+            for n in 0..13 {
+                admit(&mut ledger, &format!("burst-{n}"), 6, at(n * 50), n < 3);
+            }
+            for n in 0..retries {
+                admit(&mut ledger, &format!("retry-{n}"), 6, at(2_000 + n * 1_300), false);
+            }
+            for n in 0..4 {
+                admit(&mut ledger, &format!("late-{n}"), 7, at(20_000 + n), true);
+            }
+            let stale = ledger.reserved();
+            ledger.abandon();
+            let split = CapacityType::ALL.map(|capacity| ledger.count(Some(capacity)));
+            let wanted = target.split(7);
+            assert_eq!(split, CapacityType::ALL.map(|c| wanted.of(c)), "after {retries} retries, {stale} left");
+        }
     }
 
     #[test]
