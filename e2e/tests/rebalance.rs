@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
@@ -312,7 +312,7 @@ async fn nothing_is_moved_where_something_forbids_it() -> Result<()> {
             scenario("a namespace's annotations", a_namespaces_annotations(cluster)),
             scenario("a node is lost", a_node_is_lost(cluster)),
         )?;
-        Ok(())
+        scenario("cluster-autoscaler", the_autoscaler_is_believed(cluster, product)).await
     })
     .await
 }
@@ -465,6 +465,40 @@ async fn never_into_the_void(cluster: &Cluster<'_>, product: &Product) -> Result
     cluster.cordon_node("island-spot", false).await?;
     cluster.until_split(&workload, wanted(2, 50, 0)).await?;
     cluster.expect_evictions("void", 1)
+}
+
+/// No node could take the pod, and the cluster-autoscaler reports a group that can grow: the move is made, and the node
+/// comes. While the group is full, nothing moves.
+async fn the_autoscaler_is_believed(cluster: &Cluster<'_>, product: &Product) -> Result<()> {
+    cluster.managed_namespace("grown").await?;
+    create_island(cluster, "grown-on-demand", "on-demand", "grown", false).await?;
+    let workload = Workload::deployment("grown", "web").replicas(2).pod(on_island("grown"));
+    let workload = all_on(cluster, workload, NodeKind::OnDemand).await?;
+    report(cluster, 3).await?;
+    raise(cluster, &workload, 50).await?;
+    cluster.told(&workload, "NoCapacity").await?;
+    product.passes("NoCapacity", 2).await?;
+    cluster.expect_evictions("grown", 0)?;
+    report(cluster, 2).await?;
+    eventually("the move", async || cluster.expect_evictions("grown", 1).ok()).await?;
+    create_island(cluster, "grown-spot", "spot", "grown", false).await?;
+    cluster.until_split(&workload, wanted(2, 50, 0)).await?;
+    cluster.expect_evictions("grown", 1)
+}
+
+/// Writes what a cluster-autoscaler with one group of at most three nodes would report now.
+async fn report(cluster: &Cluster<'_>, target: u32) -> Result<()> {
+    let time = jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S%.f +0000 UTC");
+    let group = format!("{{name: group, health: {{status: Healthy, cloudProviderTarget: {target}, maxSize: 3}}}}");
+    let status = format!("time: {time}\nautoscalerStatus: Running\nnodeGroups: [{group}]\n");
+    let report = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cluster-autoscaler-status"},
+        "data": {"status": status},
+    });
+    let maps: Api<ConfigMap> = Api::namespaced(cluster.client(), "kube-system");
+    let ours = PatchParams::apply("cluster-autoscaler").force();
+    maps.patch("cluster-autoscaler-status", &ours, &Patch::Apply(report)).await?;
+    Ok(())
 }
 
 /// A value that cannot be used, what else stands there, and the key that the Event names.

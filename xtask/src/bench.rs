@@ -1,10 +1,11 @@
 //! `cargo xtask bench`: what Spotalis costs, each figure beside its baseline from the same run.
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use spotalis_bench::{Report, admission, count, rollout, split};
+use spotalis_bench::{Report, admission, cost, count, rollout, split};
 
 /// What to measure.
 #[derive(Debug, Args)]
@@ -48,6 +49,12 @@ enum Bench {
         #[arg(long, default_value_t = 3_000)]
         pods: u32,
     },
+    /// What the API server is asked: calls per eviction, and in steady state.
+    Cost {
+        /// Minutes of steady state.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=24 * 60))]
+        minutes: u64,
+    },
     /// Instructions of the admission path, by valgrind.
     Count,
 }
@@ -64,6 +71,7 @@ pub fn run(options: &BenchOptions) -> Result<()> {
             }
             Bench::Rollout { pods } => Box::pin(rollout::run(pods)).await,
             Bench::Memory { pods } => Box::pin(rollout::memory(pods)).await,
+            Bench::Cost { minutes } => Box::pin(cost::run(Duration::from_mins(minutes))).await,
             Bench::Count => count::run(),
         }
     })?;

@@ -65,11 +65,6 @@ const NAMES_LIKE_KEYS: &[(&str, &str, &str)] = &[
         "spotalis.io/controller",
         "the reporter of Events, which is on no object of a user",
     ),
-    (
-        "crates/runtime/src/leadership.rs",
-        "spotalis.io/peer-address",
-        "on the Lease alone; the table of keys has it, too",
-    ),
 ];
 
 /// The most lines a file has outside its tests.
@@ -124,8 +119,11 @@ impl SourceFile {
     /// Its lines with their numbers, up to the module of tests.
     fn product(&self) -> impl Iterator<Item = (usize, &str)> {
         let until = if self.is_test() { 0 } else { usize::MAX };
-        let lines = self.text.lines().enumerate().take(until);
-        lines.take_while(|(_, line)| !line.starts_with("#[cfg(test)]")).map(|(index, line)| (index + 1, line))
+        let lines: Vec<&str> = self.text.lines().take(until).collect();
+        // `mod tests;` names another file; `mod tests {` is the end of what ships in this one.
+        let opens_tests = |pair: &[&str]| pair[0].starts_with("#[cfg(test)]") && pair[1].ends_with('{');
+        let end = lines.windows(2).position(opens_tests).unwrap_or(lines.len());
+        lines.into_iter().take(end).enumerate().map(|(index, line)| (index + 1, line))
     }
 
     fn complain(&self, line: usize, what: impl Into<String>) -> Complaint {
@@ -480,8 +478,9 @@ mod tests {
         let lines = |count: usize| "x\n".repeat(count);
         assert_eq!(length(&file("a.rs", &lines(MOST_LINES))), None);
         assert!(length(&file("a.rs", &lines(MOST_LINES + 1))).is_some());
-        let with_tests = format!("{}#[cfg(test)]\n{}", lines(10), lines(MOST_LINES));
-        assert_eq!(length(&file("a.rs", &with_tests)), None);
+        let with_tests = |module: &str| format!("{}#[cfg(test)]\n{module}\n{}", lines(10), lines(MOST_LINES));
+        assert_eq!(length(&file("a.rs", &with_tests("mod tests {"))), None);
+        assert!(length(&file("a.rs", &with_tests("mod tests;"))).is_some(), "the tests are elsewhere");
         assert_eq!(length(&file("crates/a/tests/b.rs", &lines(MOST_LINES + 1))), None);
     }
 
@@ -491,7 +490,7 @@ mod tests {
         assert_eq!(keys(&file("crates/kube/src/a.rs", line)).len(), 1);
         assert_eq!(keys(&file(KEYS, line)).len(), 0);
         assert_eq!(keys(&file("crates/kube/src/a.rs", &format!("/// {line}"))).len(), 0);
-        assert_eq!(keys(&file("crates/kube/src/a.rs", &format!("#[cfg(test)]\nmod tests {{ {line} }}"))).len(), 0);
+        assert_eq!(keys(&file("crates/kube/src/a.rs", &format!("#[cfg(test)]\nmod tests {{\n{line}\n}}"))).len(), 0);
         assert_eq!(keys(&file("crates/kube/tests/a.rs", line)).len(), 0);
         assert_eq!(keys(&file("e2e/src/a.rs", line)).len(), 0);
         let (path, name, _) = NAMES_LIKE_KEYS[0];

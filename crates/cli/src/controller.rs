@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use kube::Client;
 use parking_lot::Mutex;
-use spotalis_config::{Config, Sources, changed_needing_restart};
+use spotalis_config::{Config, Sources, changed_needing_restart, reloaded};
 use spotalis_controller::{Balance, BalanceMetrics};
 use spotalis_kube::index::{Index, View};
 use spotalis_kube::slim;
@@ -30,6 +30,7 @@ use spotalis_webhook::admission::{self, Admission};
 use spotalis_webhook::metrics::AdmissionMetrics;
 use spotalis_webhook::peer::PeerLink;
 use tokio::sync::{Notify, watch as channel};
+use tokio_util::sync::CancellationToken;
 
 use crate::listener::Ports;
 use crate::wiring;
@@ -46,8 +47,8 @@ const EXPIRY_PERIOD: Duration = Duration::from_secs(1);
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// How long stopping may take.
 const GRACE: Duration = Duration::from_secs(25);
-/// Pause before the kind NodePool is looked for again, where it does not exist.
-const NODE_POOL_PERIOD: Duration = Duration::from_mins(10);
+/// Pause before a kind of somebody else's is looked for again, where it does not exist.
+const ABSENT_KIND_PERIOD: Duration = Duration::from_mins(10);
 
 /// What the command line says.
 pub struct Options {
@@ -61,9 +62,11 @@ pub struct Options {
 struct Reloadable {
     telemetry: Telemetry,
     index: Arc<Mutex<Index>>,
-    balance: channel::Sender<spotalis_controller::Settings>,
-    admission: channel::Sender<admission::Settings>,
-    writer: Writer,
+    balance_settings: channel::Sender<spotalis_controller::Settings>,
+    admission_settings: channel::Sender<admission::Settings>,
+    /// Of everything that is sent to the API server.
+    pace: Arc<RateLimit>,
+    balance: Balance,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -101,20 +104,24 @@ async fn serve(
     let mut metrics =
         Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("SPOTALIS_REVISION").unwrap_or("unknown"), clock);
     let index = Arc::new(Mutex::new(Index::new(wiring::rules(&config))));
+    let changed = Arc::new(Notify::new());
     let (balance_settings, balance_receiver) = channel::channel(wiring::balance_settings(&config));
     let (admission_settings, admission_receiver) = channel::channel(wiring::admission_settings(&config));
 
     let event_metrics = EventMetrics::default();
     event_metrics.register(metrics.registry());
     let api = &settings.controller.api_client;
+    let pace = Arc::new(RateLimit::new(api.qps, api.burst));
+    // Ends after the last term: what a leader does last is told as well.
+    let silence = CancellationToken::new();
     let (events, publish) = EventRecorder::new(
         client.clone(),
         Reporter { controller: "spotalis.io/controller".to_owned(), instance: identity.clone() },
         clock,
         event_metrics,
-        RateLimit::new(api.qps, api.burst),
+        pace.clone(),
         EVENT_QUEUE,
-        stop.clone(),
+        silence.clone(),
     );
     tasks.spawn(publish);
 
@@ -132,22 +139,28 @@ async fn serve(
             timing: wiring::timing(&config),
         };
         let (leadership, campaign) = Leadership::contend(candidate, clock, leadership_metrics, stop.clone());
-        tasks.spawn(campaign);
+        let whole = until_synced(index.clone(), changed.clone());
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            // Followers ask the leader, so it has to know more than they.
+            if stop.run_until_cancelled_owned(whole).await.is_some() {
+                campaign.await;
+            }
+        });
         leadership
     } else {
         Leadership::alone(&identity, clock, &leadership_metrics, &stop)
     };
-    let writer = Writer::new(client.clone(), RateLimit::new(api.qps, api.burst), leadership.clone(), WRITE_LIMIT);
+    let writer = Writer::new(client.clone(), pace.clone(), leadership.clone(), WRITE_LIMIT);
 
     let balance = Balance::new(
         index.clone(),
-        writer.clone(),
+        writer,
         events.clone(),
         BalanceMetrics::register(metrics.registry()),
         balance_receiver,
         clock,
     );
-    let changed = Arc::new(Notify::new());
     let admission_metrics = AdmissionMetrics::register(metrics.registry(), index.clone());
     let admission =
         Admission::new(index.clone(), changed.clone(), admission_receiver, events, admission_metrics, clock);
@@ -163,7 +176,7 @@ async fn serve(
     readiness.check("running", move || !running.is_cancelled());
     if let Some(ports) = ports {
         let admission = if elected {
-            admission.with_peers(Arc::new(PeerLink::new(leadership.clone(), ports.certificates().clone())))
+            admission.with_peers(Arc::new(PeerLink::new(leadership.clone(), &identity, ports.certificates().clone())))
         } else {
             admission
         };
@@ -174,9 +187,10 @@ async fn serve(
     let reloadable = Reloadable {
         telemetry,
         index: index.clone(),
-        balance: balance_settings,
-        admission: admission_settings,
-        writer,
+        balance_settings,
+        admission_settings,
+        pace,
+        balance: balance.clone(),
     };
     tokio::spawn(stop.clone().run_until_cancelled_owned(reload(sources, config, reloadable)));
     tasks.spawn(async move {
@@ -186,6 +200,7 @@ async fn serve(
             balance.lead(&term).await;
             tracing::info!(term = term.number, "no longer leading");
         }
+        silence.cancel();
     });
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %identity, "started");
     Ok(shutdown.finished(GRACE).await)
@@ -208,10 +223,16 @@ fn sink(
         heard: Arc::new(move |view| {
             freshness.heard(view.as_str());
             changed.notify_waiters();
-            let keys = index_of_sink.lock().take_changed();
+            let (keys, room_changed) = {
+                let mut index = index_of_sink.lock();
+                (index.take_changed(), index.take_room_changed())
+            };
             // A follower starts its term with every workload, so what changes before is not kept.
             if leadership.term().is_some() {
                 balance.notify(keys);
+                if room_changed {
+                    balance.room_changed();
+                }
             }
         }),
         now: Arc::new(move || clock.now()),
@@ -231,7 +252,7 @@ fn report(view: View, failure: &Failure) {
     } else if matches!(failure, Failure::Silent { verb: "watch", resource: _ }) {
         // Resumed at once, and usual for a kind of which the cluster has no object: no bookmarks either.
         tracing::debug!(resource, error = %failure, "resuming");
-    } else if view != View::NodePools {
+    } else if !View::PROVISIONERS.contains(&view) {
         tracing::warn!(resource, error = %spotalis_runtime::text::chain(failure), "trying again");
     }
 }
@@ -249,22 +270,15 @@ fn watch_everything(client: &Client, config: &Config, sink: &Sink, shutdown: &Sh
             tokio::spawn(shutdown.token().run_until_cancelled_owned(pump));
         }
     }
-    let karpenter = pump(client.clone(), View::NodePools, None, sink.clone());
-    tokio::spawn(shutdown.token().run_until_cancelled_owned(karpenter));
+    for view in View::PROVISIONERS {
+        let pump = pump(client.clone(), view, None, sink.clone());
+        tokio::spawn(shutdown.token().run_until_cancelled_owned(pump));
+    }
 }
 
 async fn pump(client: Client, view: View, namespace: Option<String>, sink: Sink) {
     let resource = Resource::of(view);
-    let absent_pause = match view {
-        View::NodePools => NODE_POOL_PERIOD,
-        View::Namespaces
-        | View::Nodes
-        | View::Pods
-        | View::Deployments
-        | View::StatefulSets
-        | View::ReplicaSets
-        | View::PodDisruptionBudgets => Duration::ZERO,
-    };
+    let absent_pause = if View::PROVISIONERS.contains(&view) { ABSENT_KIND_PERIOD } else { Duration::ZERO };
     match view {
         View::Namespaces => watch::pump::<slim::Namespace>(client, resource, namespace, sink, absent_pause).await,
         View::Nodes => watch::pump::<slim::Node>(client, resource, namespace, sink, absent_pause).await,
@@ -277,6 +291,20 @@ async fn pump(client: Client, view: View, namespace: Option<String>, sink: Sink)
             watch::pump::<slim::PodDisruptionBudget>(client, resource, namespace, sink, absent_pause).await;
         }
         View::NodePools => watch::pump::<slim::NodePool>(client, resource, namespace, sink, absent_pause).await,
+        View::AutoscalerStatus => {
+            watch::pump::<slim::AutoscalerStatus>(client, resource, namespace, sink, absent_pause).await;
+        }
+    }
+}
+
+/// Waits until all first lists are complete.
+async fn until_synced(index: Arc<Mutex<Index>>, changed: Arc<Notify>) {
+    loop {
+        let news = changed.notified();
+        if index.lock().is_synced() {
+            return;
+        }
+        news.await;
     }
 }
 
@@ -292,7 +320,7 @@ async fn serve_admin(
     config: &Config,
     metrics: Metrics,
     readiness: Readiness,
-    stop: &tokio_util::sync::CancellationToken,
+    stop: &CancellationToken,
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
     let settings = &config.settings;
@@ -304,7 +332,7 @@ async fn serve_admin(
     let address = SocketAddr::new(settings.health.bind_address, settings.health.port);
     let server = AdminServer::bind(address, Pages::Health(readiness)).await?;
     // Answers "not ready" while the rest is finishing, so it is not among what is waited for.
-    tokio::spawn(server.serve(tokio_util::sync::CancellationToken::new()));
+    tokio::spawn(server.serve(CancellationToken::new()));
     Ok(())
 }
 
@@ -329,7 +357,7 @@ async fn reload(sources: Sources, started: Config, reloadable: Reloadable) {
                 if !restart.is_empty() {
                     tracing::warn!(keys = ?restart, "restart to put these in force");
                 }
-                if let Err(error) = reloadable.put_in_force(&new) {
+                if let Err(error) = reloadable.put_in_force(&reloaded(new, &started)) {
                     tracing::error!(error = format!("{error:#}"), "part of the changed configuration is not used");
                 } else {
                     tracing::info!("the changed configuration is in force");
@@ -345,12 +373,13 @@ async fn text_of(path: &PathBuf) -> Option<Vec<u8>> {
 
 impl Reloadable {
     fn put_in_force(&self, config: &Config) -> anyhow::Result<()> {
-        let Self { telemetry, index, balance, admission, writer } = self;
+        let Self { telemetry, index, balance_settings, admission_settings, pace, balance } = self;
         let api = &config.settings.controller.api_client;
-        writer.pace().set(api.qps, api.burst);
+        pace.set(api.qps, api.burst);
         index.lock().set_rules(wiring::rules(config));
-        balance.send_replace(wiring::balance_settings(config));
-        admission.send_replace(wiring::admission_settings(config));
+        balance_settings.send_replace(wiring::balance_settings(config));
+        admission_settings.send_replace(wiring::admission_settings(config));
+        balance.notify_all();
         telemetry.set_level(wiring::log_level(config)).context("log level")
     }
 }

@@ -16,7 +16,7 @@ use spotalis_core::plan;
 use spotalis_core::rebalance::{Action, Decision, Pod, Snapshot};
 use spotalis_core::split::{Floor, Target};
 use spotalis_core::suggest;
-use spotalis_kube::index::{Index, WorkloadKey, WorkloadKind, WorkloadView};
+use spotalis_kube::index::{Index, Outlook, WorkloadKey, WorkloadKind, WorkloadView};
 use spotalis_runtime::apiclient::Cluster;
 
 use crate::args::{Environment, Explain, Look};
@@ -593,7 +593,7 @@ fn fate(
     }
     let ready_times = snapshot.pods.iter().filter_map(|pod| details.get(&*pod.name)?.ready_after);
     let circumstances = state::circumstances(config, index, now);
-    let room = |capacity| index.room(&view.key, capacity);
+    let room = |capacity| index.room(&view.key, capacity, Outlook::default(), now);
     let plan = plan::plan(snapshot, &circumstances, room, now, median(ready_times).0);
     let place = plan.moves.iter().position(|planned| planned.pod == pod.name);
     match place {

@@ -43,6 +43,7 @@ impl Picture {
             View::ReplicaSets => apply::<slim::ReplicaSet>(index, view, object),
             View::PodDisruptionBudgets => apply::<slim::PodDisruptionBudget>(index, view, object),
             View::NodePools => apply::<slim::NodePool>(index, view, object),
+            View::AutoscalerStatus => apply::<slim::AutoscalerStatus>(index, view, object),
         }
         self
     }
@@ -100,7 +101,7 @@ pub fn deployment(name: &str, namespace: &str, replicas: usize, annotations: &Va
 fn replica_set(deployment: &str, replicas: usize) -> Value {
     json!({
         "metadata": { "name": format!("{deployment}-1"), "namespace": "shop", "uid": format!("{deployment}-1"),
-                      "ownerReferences": [{ "kind": "Deployment", "name": deployment, "uid": deployment, "controller": true }] },
+                      "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "Deployment", "name": deployment, "uid": deployment, "controller": true }] },
         "spec": { "replicas": replicas },
     })
 }
@@ -122,7 +123,7 @@ fn pod(deployment: &str, number: u32, capacity: CapacityType, slot: Option<u32>)
     json!({
         "metadata": { "name": name, "namespace": "shop", "uid": name, "labels": labels, "annotations": annotations,
                       "creationTimestamp": format!("2026-03-01T10:00:{number:02}Z"),
-                      "ownerReferences": [{ "kind": "ReplicaSet", "name": format!("{deployment}-1"),
+                      "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{deployment}-1"),
                                             "uid": format!("{deployment}-1"), "controller": true }] },
         "spec": { "nodeName": node },
         "status": { "phase": "Running", "conditions": [

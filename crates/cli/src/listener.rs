@@ -30,11 +30,21 @@ pub struct Ports {
 impl Ports {
     /// Reads the certificates and takes the ports.
     pub async fn take(settings: &Webhook, several_replicas: bool) -> anyhow::Result<Self> {
-        let certificates = Certificates::load(Path::new(&settings.cert_dir), ClientVerification::Off).await?;
+        let clients = match settings.client_ca_file.as_str() {
+            "" => ClientVerification::Off,
+            path => ClientVerification::Authority(path.into()),
+        };
+        let certificates = Certificates::load(Path::new(&settings.cert_dir), clients).await?;
         let webhook = Listener::bind(SocketAddr::new(settings.bind_address, settings.port)).await?;
         let peer = if several_replicas && certificates.current().peer.is_some() {
             Some(Listener::bind(SocketAddr::new(settings.bind_address, settings.peer_port)).await?)
         } else {
+            if several_replicas {
+                tracing::warn!(
+                    directory = settings.cert_dir,
+                    "without ca.crt replicas cannot ask their leader: several of them err by one pod each in a burst"
+                );
+            }
             None
         };
         Ok(Self { certificates: Arc::new(certificates), webhook, peer })
@@ -67,7 +77,7 @@ impl Ports {
         };
         let answer_peer = move |request: Request<Bytes>| {
             let admission = for_peers.clone();
-            async move { admission.answer_as_leader(request.body()).await.map_or_else(not_leading, response) }
+            async move { admission.answer_as_leader(request.body()).await.map_or_else(not_leading, response_to_peer) }
         };
         let (watched, watch_stop) = (certificates.clone(), stop.clone());
         tokio::spawn(async move { watched.watch(RELOAD_PERIOD, watch_stop, |news| report(news, &metrics)).await });
@@ -99,8 +109,15 @@ impl Ports {
     }
 }
 
+fn response_to_peer(reply: Reply) -> Response<Bytes> {
+    let seat = reply.seat;
+    let mut response = response(reply);
+    peer::tell_seat(response.headers_mut(), seat);
+    response
+}
+
 fn response(reply: Reply) -> Response<Bytes> {
-    let Reply { body, outcome } = reply;
+    let Reply { body, outcome, seat: _ } = reply;
     let (status, content_type) = match outcome {
         Outcome::Refused => (StatusCode::BAD_REQUEST, "text/plain; charset=utf-8"),
         Outcome::Steered
@@ -121,7 +138,7 @@ fn response(reply: Reply) -> Response<Bytes> {
 }
 
 fn not_leading() -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from_static(b"this replica does not lead\n"));
+    let mut response = Response::new(Bytes::from_static(b"this replica does not lead, or knows no better\n"));
     *response.status_mut() = StatusCode::CONFLICT;
     response
 }

@@ -14,7 +14,7 @@ use spotalis_core::opt_in::{Missing, OptIn};
 use spotalis_core::plan::{self, Move};
 use spotalis_core::policy::{self, Declared, Defaults, Problem, keys};
 use spotalis_core::selector::Labels;
-use spotalis_kube::index::{Index, View, WorkloadKey, WorkloadKind};
+use spotalis_kube::index::{Index, Outlook, View, WorkloadKey, WorkloadKind};
 use spotalis_kube::slim;
 use spotalis_runtime::apiclient::Cluster;
 
@@ -186,7 +186,13 @@ pub async fn suppose(
     let ready_times = view.snapshot.pods.iter().filter_map(|pod| details.get(&*pod.name)?.ready_after);
     let (ready_time, ready_measured) = median(ready_times);
     let circumstances = state::circumstances(config, index, *now);
-    let plan = plan::plan(&view.snapshot, &circumstances, |capacity| index.room(key, capacity), *now, ready_time);
+    let plan = plan::plan(
+        &view.snapshot,
+        &circumstances,
+        |capacity| index.room(key, capacity, Outlook::default(), *now),
+        *now,
+        ready_time,
+    );
     Ok(PlanState {
         supposed: hypothesis.annotations.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
         commands,

@@ -12,7 +12,7 @@ use spotalis_core::policy::{Level, Policy, Problem, Sourced, Standing};
 use spotalis_core::reason::{self, Reason};
 use spotalis_core::rebalance::{self, Action, Circumstances, Decision};
 use spotalis_core::split::{Percentage, Rounding, Split};
-use spotalis_kube::index::{Index, WorkloadKey, WorkloadView};
+use spotalis_kube::index::{Index, Outlook, WorkloadKey, WorkloadView};
 
 use crate::table::Tone;
 use crate::wiring;
@@ -223,11 +223,12 @@ impl ProblemState {
 pub fn circumstances(config: &Config, index: &Index, now: Timestamp) -> Circumstances {
     let settings = wiring::balance_settings(config);
     Circumstances {
-        fresh: index.is_fresh(now),
+        fresh: index.is_whole(now),
         awaited: false,
         steering: settings.steering,
         limit_free: true,
         cooldown: settings.cooldown,
+        term_began: None,
         seating: settings.seating,
         probe: None,
     }
@@ -236,7 +237,12 @@ pub fn circumstances(config: &Config, index: &Index, now: Timestamp) -> Circumst
 /// What the controller would decide.
 pub fn decision(config: &Config, index: &Index, view: &WorkloadView, now: Timestamp) -> Decision {
     let circumstances = circumstances(config, index, now);
-    rebalance::decide(&view.snapshot, &circumstances, |capacity| index.room(&view.key, capacity), now)
+    rebalance::decide(
+        &view.snapshot,
+        &circumstances,
+        |capacity| index.room(&view.key, capacity, Outlook::default(), now),
+        now,
+    )
 }
 
 impl WorkloadState {

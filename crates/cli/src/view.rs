@@ -66,7 +66,8 @@ const EMPTIER: Note = Note {
 /// Without Karpenter's node pools.
 const UNPROVIDED: Note = Note {
     casts_doubt_on: "NoCapacity",
-    text: "nodepools.karpenter.sh could not be listed; if Karpenter provides nodes of that type, there is capacity",
+    text: "nodepools.karpenter.sh or the cluster-autoscaler's status could not be read; if one of them provides nodes of that \
+           type, there is capacity",
 };
 
 /// Why there is no picture.
@@ -283,13 +284,13 @@ impl Reading<'_> {
         if let Some(name) = namespace {
             self.only_namespace(name).await?;
         }
-        parts.push((View::NodePools, None));
+        parts.extend(View::PROVISIONERS.map(|view| (view, None)));
         let outcomes = self.lists(&parts).await;
         let mut forbidden = Vec::new();
         for ((view, scope), outcome) in parts.into_iter().zip(outcomes) {
             let Err(failure) = outcome else { continue };
             match (view, namespace) {
-                (View::NodePools, _) => self.without_node_pools(&failure),
+                (View::NodePools | View::AutoscalerStatus, _) => self.without_provisioner(&failure),
                 (View::Pods, Some(name)) if scope.is_none() && failure.is_forbidden() => self.pods_of(name).await?,
                 _ => match verdict(self.cluster, view, scope, failure) {
                     ViewError::Forbidden { server: _, permissions } => forbidden.extend(permissions),
@@ -357,8 +358,8 @@ impl Reading<'_> {
     }
 
     /// A cluster without Karpenter is an ordinary cluster.
-    fn without_node_pools(&mut self, failure: &Failure) {
-        if !failure.is_absent() {
+    fn without_provisioner(&mut self, failure: &Failure) {
+        if !failure.is_absent() && !self.notes.contains(&UNPROVIDED) {
             self.notes.push(UNPROVIDED);
         }
     }
@@ -392,6 +393,7 @@ async fn list(client: &Client, view: View, namespace: Option<&str>, sink: Sink) 
         View::ReplicaSets => watch::read::<slim::ReplicaSet>(client, resource, namespace, sink).await,
         View::PodDisruptionBudgets => watch::read::<slim::PodDisruptionBudget>(client, resource, namespace, sink).await,
         View::NodePools => watch::read::<slim::NodePool>(client, resource, namespace, sink).await,
+        View::AutoscalerStatus => watch::read::<slim::AutoscalerStatus>(client, resource, namespace, sink).await,
     }
 }
 

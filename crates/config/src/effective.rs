@@ -302,7 +302,7 @@ impl Rules {
     }
 }
 
-fn opt_in_rules(settings: &Settings) -> OptInRules {
+pub(crate) fn opt_in_rules(settings: &Settings) -> OptInRules {
     OptInRules {
         mode: settings.opt_in,
         namespace_selector: settings.controller.namespace_selector.clone(),

@@ -17,7 +17,7 @@ pub use effective::{Config, Sources};
 pub use keys::{Key, json_schema, keys};
 pub use layers::{Flags, OTHER_VARIABLES, variable};
 pub use problem::{ConfigErrors, Fault, Origin, Problem};
-pub use reload::changed_needing_restart;
+pub use reload::{changed_needing_restart, reloaded};
 pub use settings::{
     Agent, AgentProvider, ApiClient, AtDeadline, Certificates, ConflictRule, Controller, Defaults, DisruptionWindow,
     Distribution, Drain, Group, Guard, HandOver, Health, Interruption, KarpenterNodes, LeaderElection, LogFormat,

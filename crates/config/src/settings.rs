@@ -294,6 +294,10 @@ pub struct Webhook {
     /// The directory of `tls.crt` and `tls.key`.
     #[serde(with = "Text::<1, 4096>")]
     pub cert_dir: String,
+    /// A PEM file with the authority of the API server's client certificate; without one, whoever reaches the port is
+    /// answered.
+    #[serde(with = "Text::<0, 4096>")]
+    pub client_ca_file: String,
     /// The port on which the leader answers its followers.
     #[serde(with = "Port")]
     pub peer_port: u16,
@@ -311,6 +315,7 @@ impl Default for Webhook {
             on_conflict: ConflictRule::default(),
             certificates: Certificates::default(),
             cert_dir: "/tmp/k8s-webhook-server/serving-certs".to_owned(),
+            client_ca_file: String::new(),
             peer_port: 9444,
         }
     }

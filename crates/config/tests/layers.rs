@@ -48,7 +48,7 @@ distribution: {rounding: ceil, placement: required, spotFallbackAfter: 3m, provi
 disruptionWindow: {schedule: "", duration: "", timeZone: UTC}
 nodeLabels: {preset: karpenter}
 tolerations: {spot: [], onDemand: []}
-webhook: {enabled: true, bindAddress: 0.0.0.0, port: 9443, onConflict: respect, certificates: files, certDir: /tmp/k8s-webhook-server/serving-certs, peerPort: 9444}
+webhook: {enabled: true, bindAddress: 0.0.0.0, port: 9443, onConflict: respect, certificates: files, certDir: /tmp/k8s-webhook-server/serving-certs, clientCaFile: '', peerPort: 9444}
 protect: {enabled: true, selector: "spot-aware=enabled", namespaceMode: all, namespaces: [], scaleUpDelay: 0s, scaleDownDelay: 5m, maxHold: 30m,
           checkInterval: 30s, handOver: hold}
 interruption: {nodeSignals: true, rebalance: auto, agent: {provider: auto, pollInterval: 2s, port: 8082}, sqs: {queueUrl: ""}}

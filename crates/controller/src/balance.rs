@@ -1,8 +1,8 @@
 //! Balance: keeps each managed workload's replicas split as its policy says.
 //!
 //! A pass takes the workload's snapshot, asks `rebalance::decide`, shows and tells the answer, and sends at most one
-//! eviction or a batch of slot patches. Which, and whether, is decided there; here is only what an answer of the API
-//! server means for the next pass. Runs on the leader alone, one term at a time.
+//! eviction or a few slots. Which, and whether, is decided there; here is only what an answer of the API server means for
+//! the next pass. Runs on the leader alone, one term at a time.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,40 +11,45 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use spotalis_core::opt_in::OptIn;
-use spotalis_core::policy::{Fault, Problem};
+use spotalis_core::policy::keys;
 use spotalis_core::reason::Reason;
-use spotalis_core::rebalance::{self, Action, Circumstances, Decision, Seating};
+use spotalis_core::rebalance::{self, Action, Circumstances, Decision, Pod, Seating};
 use spotalis_kube::index::{Index, WorkloadKey, WorkloadView};
-use spotalis_kube::write;
+use spotalis_kube::{names, slim, write};
 use spotalis_runtime::Clock;
 use spotalis_runtime::apiclient::{ApiError, Call, RateLimit};
 use spotalis_runtime::events::EventRecorder;
 use spotalis_runtime::leadership::Term;
 use spotalis_runtime::workqueue::{Backoff, Job, WorkQueue};
-use spotalis_runtime::writer::{Fence, WriteError, Writer};
+use spotalis_runtime::writer::{Turn, WriteError, Writer};
 use tokio::sync::watch;
 use tracing::Instrument;
 
-use crate::memory::Memory;
+use crate::memory::{Blocked, DISRUPTION_LIMIT, Memory, Victim};
 use crate::metrics::BalanceMetrics;
 use crate::story;
 
 /// Between a change and the look at it. A rollout changes a workload several times for each pod; a pass over thousands of
 /// pods for each of these would cost more than the rollout.
 const SETTLING: Duration = Duration::from_millis(25);
-/// Patches of slots per second, over all workloads.
+/// Between a change of nodes and the look at those who wait for one: nodes come with several changes, and all at once.
+const ROOM_SETTLING: Duration = Duration::from_secs(1);
+/// Slots written per second, over all workloads.
 const SEATING_RATE: u32 = 10;
-/// Slot patches of one pass; the rest follows in the next.
-const SEATING_BATCH: usize = 10;
-/// Pause after a budget forbade an eviction: its status changes when a pod does, which wakes the workload anyway.
+/// Until the next look at a workload that has more slots to be written.
+const SEATING_PAUSE: Duration = Duration::from_millis(500);
+/// How long a pod that a budget held back is no candidate: the budget's status changes when a pod does.
 const BLOCKED_PAUSE: Duration = Duration::from_secs(10);
 /// Pause after a failed precondition on a pod with a budget, which holds the budget's allowance for two minutes.
 const BURNT_BUDGET_PAUSE: Duration = Duration::from_mins(2);
+/// Pause after an eviction of a pod that was gone: the view will show it.
+const GONE_PAUSE: Duration = Duration::from_secs(1);
 /// Pause after any other refusal, and after an eviction of which the answer was lost.
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
 const EVICT: Call = Call { verb: "create", resource: "pods/eviction" };
 const SEAT: Call = Call { verb: "patch", resource: "pods" };
+const LOOK: Call = Call { verb: "get", resource: "pods" };
 
 /// What of the configuration balance needs; replaced as a whole on reload.
 #[derive(Clone, Debug)]
@@ -110,14 +115,27 @@ impl Balance {
         changed.into_iter().for_each(|key| self.queue.add_after(key, SETTLING));
     }
 
+    /// Has every workload looked at: what holds for all of them changed.
+    pub fn notify_all(&self) {
+        self.notify(self.index.lock().workload_keys().cloned().collect());
+    }
+
+    /// Nodes, or who provides them, changed: has those looked at who wait for that.
+    pub fn room_changed(&self) {
+        let waiting = self.memory.lock().take_waiting_for_room();
+        waiting.into_iter().for_each(|key| self.queue.add_after(key, ROOM_SETTLING));
+    }
+
     /// Works until the term ends. What was remembered in an earlier term is forgotten: others have acted since.
     pub async fn lead(&self, term: &Term) {
-        *self.memory.lock() = Memory::default();
+        *self.memory.lock() = Memory::of_term(self.clock.now());
         let keys: Vec<WorkloadKey> = self.index.lock().workload_keys().cloned().collect();
         keys.into_iter().for_each(|key| self.queue.add(key));
         let workers = self.settings.borrow().workers;
         let work = futures::future::join_all((0..workers).map(|_| self.work()));
         term.ended.run_until_cancelled(work).await;
+        // The next leader shows them.
+        self.metrics.hide_all();
     }
 
     async fn work(&self) {
@@ -132,71 +150,120 @@ impl Balance {
     async fn pass(&self, job: Job<WorkloadKey>) {
         let key = job.key().clone();
         let started = self.clock.elapsed();
-        let now = self.clock.now();
         let settings = self.settings.borrow().clone();
-        let Some(view) = self.index.lock().workload(&key) else {
-            self.metrics.hide(&key);
-            let waiting = self.memory.lock().forget(&key);
-            self.notify(waiting);
-            return job.done();
+        let next = self.reconcile(&key, &settings).await;
+        let (result, after) = match next {
+            Some(Pass { result, after }) => (result, after),
+            None => {
+                self.metrics.hide(&key);
+                self.memory.lock().forget(&key);
+                self.pass_on(&settings);
+                return job.done();
+            }
         };
-        self.report_problems(&view);
-        if let Some(left) = self.memory.lock().held(&key, now) {
-            return job.done_until(left);
-        }
-        let decision = self.decide(&view, &settings, now);
-        self.show(&view, &decision, &settings);
-        let outcome = if settings.read_only { Ok(()) } else { self.apply(&view, &decision, &settings, now).await };
-        self.metrics.reconciled(decision.reason.code(), self.clock.elapsed().saturating_sub(started));
-        match outcome {
-            Ok(()) => job.done_until(pause(&decision, settings.resync, now)),
-            Err(Unfinished::Failed) => {
+        self.pass_on(&settings);
+        self.metrics.reconciled(result, self.clock.elapsed().saturating_sub(started));
+        match after {
+            After::Pause(pause) => job.done_until(pause),
+            After::Failure => {
                 job.retry();
             }
-            Err(Unfinished::More) => job.done_until(Duration::from_secs(1)),
         }
     }
 
-    fn decide(&self, view: &WorkloadView, settings: &Settings, now: Timestamp) -> Decision {
-        let key = &view.key;
-        let (circumstances, waiting) = {
-            let mut memory = self.memory.lock();
-            let waiting = memory.settle(key, &view.snapshot, now);
-            let circumstances = Circumstances {
-                fresh: self.index.lock().is_fresh(now),
-                awaited: memory.awaits(key, &view.snapshot),
-                steering: settings.steering,
-                limit_free: memory.limit_free(key, settings.max_disruptions),
-                cooldown: settings.cooldown,
-                seating: settings.seating,
-                probe: memory.probe(key, &view.snapshot),
-            };
-            (circumstances, waiting)
+    /// What a pass consists of; `None` if the workload is gone.
+    async fn reconcile(&self, key: &WorkloadKey, settings: &Settings) -> Option<Pass> {
+        let mut sight = self.look(key, settings)?;
+        self.report_problems(&sight.view);
+        self.show(&sight, settings);
+        let held = self.memory.lock().held(key, self.clock.elapsed());
+        if let Some(left) = held {
+            return Some(sight.pass_after(left.min(settings.resync)));
+        }
+        let doubtful = self.memory.lock().doubtful(key);
+        if let Some(victim) = doubtful {
+            self.dispel(key, &victim).await;
+            sight = self.look(key, settings)?;
+        }
+        if settings.read_only || sight.decision.action.is_none() {
+            return Some(sight.pass_after(sight.pause(settings.resync)));
+        }
+        let turn = match self.writer.try_turn() {
+            Some(turn) => turn,
+            None => {
+                let turn = self.writer.turn().await;
+                // What was decided before the wait is old.
+                sight = self.look(key, settings)?;
+                self.show(&sight, settings);
+                turn
+            }
         };
-        self.notify(waiting);
-        rebalance::decide(&view.snapshot, &circumstances, |capacity| self.index.lock().room(key, capacity), now)
+        match sight.decision.action.clone() {
+            None => Some(sight.pass_after(sight.pause(settings.resync))),
+            Some(Action::Evict { pod, uid, probe }) => {
+                let victim = sight.victim(pod, uid);
+                Some(self.evict(&sight, victim, probe.unwrap_or(0), turn, settings).await)
+            }
+            Some(Action::Seat(seatings)) => Some(self.seat(&sight, &seatings, turn, settings).await),
+        }
+    }
+
+    /// The workload as it is now, and what is to be done about it.
+    fn look(&self, key: &WorkloadKey, settings: &Settings) -> Option<Sight> {
+        let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
+        let index = self.index.lock();
+        let mut view = index.workload(key)?;
+        let mut memory = self.memory.lock();
+        memory.settle(key, &view.snapshot, elapsed);
+        let corrected_for = memory.correct(key, &mut view.snapshot, elapsed);
+        let circumstances = Circumstances {
+            fresh: index.is_whole(now),
+            awaited: memory.awaits(key, &view.snapshot),
+            steering: settings.steering,
+            limit_free: memory.limit_free(key, settings.max_disruptions, elapsed),
+            cooldown: settings.cooldown,
+            term_began: memory.term_began,
+            seating: settings.seating,
+            probe: memory.probe(key, &view.snapshot),
+        };
+        let room = |capacity| index.room(key, capacity, memory.outlook(key, capacity, elapsed), now);
+        let decision = rebalance::decide(&view.snapshot, &circumstances, room, now);
+        match decision.reason {
+            Reason::LimitReached => memory.wait_for_limit(key),
+            Reason::NoCapacity { capacity: _ } => memory.wait_for_room(key),
+            _ => {}
+        }
+        Some(Sight { view, decision, at: now, corrected_for })
+    }
+
+    /// Wakes who has waited longest for a place under the limit, if there is one. A workload that is woken and has no use
+    /// for it any more passes it on in turn.
+    fn pass_on(&self, settings: &Settings) {
+        let next = self.memory.lock().next_waiting(settings.max_disruptions, self.clock.elapsed());
+        self.notify(next.into_iter().collect());
     }
 
     /// Shows the counts, and tells the reason if it is news. A move is told when it was made, not when it was decided; in
     /// read-only mode it is never made, and an Event would say that it was.
-    fn show(&self, view: &WorkloadView, decision: &Decision, settings: &Settings) {
+    fn show(&self, sight: &Sight, settings: &Settings) {
+        let Sight { view, decision, at: _, corrected_for: _ } = sight;
         let key = &view.key;
         match view.snapshot.opt_in {
             OptIn::Managed if settings.per_workload_metrics => self.metrics.show(key, decision),
             OptIn::Managed | OptIn::Out | OptIn::Half(_) | OptIn::Never(_) => self.metrics.hide(key),
         }
-        if matches!(decision.reason, Reason::LimitReached) {
-            self.memory.lock().wait_for_limit(key);
-        }
         let reason = &decision.reason;
-        let is_news = || self.memory.lock().is_news(key, reason.code(), &reason.to_string());
         match &decision.action {
-            None if is_news() => self.tell(view, reason),
-            Some(_) if settings.read_only && is_news() => {
+            None if self.is_news(key, reason) => self.tell(view, reason),
+            Some(_) if settings.read_only && self.is_news(key, reason) => {
                 tracing::info!(workload = %key, reason = reason.code(), "not done in read-only mode: {reason}");
             }
             None | Some(_) => {}
         }
+    }
+
+    fn is_news(&self, key: &WorkloadKey, reason: &Reason) -> bool {
+        self.memory.lock().is_news(key, reason.code(), &reason.to_string())
     }
 
     fn tell(&self, view: &WorkloadView, reason: &Reason) {
@@ -215,175 +282,252 @@ impl Balance {
         let sentences = view.problems.iter().map(ToString::to_string).collect();
         let new = self.memory.lock().new_problems(&view.key, sentences);
         for problem in view.problems.iter().filter(|problem| new.contains(&problem.to_string())) {
-            let reason = problem_reason(problem);
-            tracing::warn!(workload = %view.key, reason, "{problem}");
+            let reason = Reason::of_problem(problem);
+            tracing::warn!(workload = %view.key, reason = reason.code(), "{problem}");
             self.metrics.parse_failed(problem.metric_label());
-            self.events.publish(story::problem(view, reason, problem.to_string()));
+            self.events.publish(story::problem(view, &reason, problem));
         }
     }
 
-    async fn apply(
-        &self,
-        view: &WorkloadView,
-        decision: &Decision,
-        settings: &Settings,
-        now: Timestamp,
-    ) -> Result<(), Unfinished> {
-        match &decision.action {
-            None => Ok(()),
-            Some(Action::Evict { pod, uid, probe }) => {
-                if !self.memory.lock().begin_disruption(&view.key, settings.max_disruptions, now) {
-                    self.memory.lock().wait_for_limit(&view.key);
-                    return Ok(());
-                }
-                let request = write::eviction(&view.key.namespace, pod, uid);
-                let answer = self.writer.write(EVICT, Fence::Leader, request).await;
-                self.conclude(view, decision, (pod, uid, *probe), answer)
-            }
-            Some(Action::Seat(seatings)) => self.seat(view, seatings).await,
-        }
-    }
-
-    /// What the answer to an eviction means.
-    fn conclude(
-        &self,
-        view: &WorkloadView,
-        decision: &Decision,
-        (pod, uid, probe): (&Arc<str>, &Arc<str>, Option<u32>),
-        answer: Result<bytes::Bytes, WriteError>,
-    ) -> Result<(), Unfinished> {
+    /// Sends one eviction, and draws the consequences of the answer.
+    async fn evict(&self, sight: &Sight, victim: Victim, failures: u32, turn: Turn, settings: &Settings) -> Pass {
+        let Sight { view, decision, at: _, corrected_for: _ } = sight;
         let key = &view.key;
-        let now = self.clock.now();
-        let budget = budget_of(view, uid);
-        let (label, verdict) = match answer {
+        let begun =
+            self.memory.lock().begin_disruption(key, victim.clone(), settings.max_disruptions, self.clock.elapsed());
+        if !begun {
+            self.memory.lock().wait_for_limit(key);
+            return Pass { result: Reason::LimitReached.code(), after: After::Pause(settings.resync) };
+        }
+        let request = write::eviction(&key.namespace, &victim.name, &victim.uid);
+        let answer = self.writer.write(turn, EVICT, request).await;
+        let error = match answer {
             Ok(_) => {
-                self.memory.lock().evicted(key, uid, probe, now);
+                self.metrics.eviction(decision.reason.code(), "evicted");
+                self.memory.lock().evicted(key, failures, self.clock.now(), true);
+                // Should nothing happen to it before, it is looked at when its time is over.
+                self.queue.add_after(key.clone(), DISRUPTION_LIMIT);
                 self.tell(view, &decision.reason);
-                self.memory.lock().is_news(key, decision.reason.code(), &decision.reason.to_string());
-                self.metrics.eviction("evicted");
-                return Ok(());
+                self.is_news(key, &decision.reason);
+                return sight.pass_after(settings.resync);
             }
             // It was fenced off before it left.
-            Err(WriteError::NotLeading(_)) => ("not_leading", Verdict::Undone(None)),
-            Err(WriteError::Api(error)) => (error.as_label(), verdict(error, pod, budget.as_ref())),
-        };
-        self.metrics.eviction(label);
-        match verdict {
-            Verdict::Undone(pause) => {
-                let waiting = self.memory.lock().end_disruption(key);
-                self.notify(waiting);
-                self.hold(key, pause, now);
-                Ok(())
+            Err(WriteError::NotLeading(_)) => {
+                self.memory.lock().end_disruption(key);
+                return sight.pass_after(settings.resync);
             }
-            Verdict::Blocked(reason, pause) => {
-                let waiting = self.memory.lock().end_disruption(key);
-                self.notify(waiting);
-                self.hold(key, Some(pause), now);
-                if self.memory.lock().is_news(key, reason.code(), &reason.to_string()) {
-                    self.tell(view, &reason);
-                }
-                Ok(())
+            Err(WriteError::Api(error)) => error,
+        };
+        self.metrics.eviction(decision.reason.code(), error.as_label());
+        self.conclude(sight, &victim, failures, &error)
+    }
+
+    /// What it means that an eviction was not simply accepted.
+    fn conclude(&self, sight: &Sight, victim: &Victim, failures: u32, error: &ApiError) -> Pass {
+        let key = &sight.view.key;
+        let budget = sight.budget_of(&victim.uid);
+        match verdict(error, budget.is_some()) {
+            Verdict::Undone(pause) => {
+                self.memory.lock().end_disruption(key);
+                self.hold(key, pause);
+                Pass { result: error.as_label(), after: After::Pause(pause) }
+            }
+            // A budget is looked at before the UID: the pod may be gone.
+            Verdict::Blocked(_) if !self.index.lock().is_active(&key.namespace, &victim.name, &victim.uid) => {
+                self.memory.lock().end_disruption(key);
+                self.hold(key, GONE_PAUSE);
+                Pass { result: error.as_label(), after: After::Pause(GONE_PAUSE) }
+            }
+            Verdict::Blocked(several) => {
+                let named = || budget.or_else(|| named_budget(error)).unwrap_or_else(|| "unknown".into());
+                let blocked = if several { Blocked::BySeveral } else { Blocked::By(named()) };
+                let mut memory = self.memory.lock();
+                memory.end_disruption(key);
+                memory.block(key, &victim.uid, blocked, self.clock.elapsed() + BLOCKED_PAUSE);
+                // Another pod may go in its place; if none may, that is what the next pass tells.
+                Pass { result: error.as_label(), after: After::Pause(SETTLING) }
             }
             Verdict::Unknown => {
-                // It may have gone through: count it as done, and let the watch say how it was.
-                self.memory.lock().evicted(key, uid, probe, now);
-                self.hold(key, Some(REFUSED_PAUSE), now);
-                self.metrics.failed(label);
-                tracing::warn!(workload = %key, pod = %pod, "the answer to an eviction was lost; looking again before acting");
-                Ok(())
+                self.memory.lock().evicted(key, failures, self.clock.now(), false);
+                self.hold(key, REFUSED_PAUSE);
+                self.metrics.failed(error.as_label());
+                tracing::warn!(workload = %key, pod = %victim.name, %error, "the answer to an eviction was lost");
+                Pass { result: error.as_label(), after: After::Pause(REFUSED_PAUSE) }
             }
-            Verdict::Failed(error) => {
-                let waiting = self.memory.lock().end_disruption(key);
-                self.notify(waiting);
-                self.metrics.failed(label);
-                tracing::error!(workload = %key, pod = %pod, error = %error, "an eviction was refused");
-                Err(Unfinished::Failed)
+            Verdict::Refused => {
+                let pause = {
+                    let mut memory = self.memory.lock();
+                    memory.end_disruption(key);
+                    memory.refused(key)
+                };
+                self.hold(key, pause);
+                self.metrics.failed(error.as_label());
+                let reason = Reason::EvictionRefused { pod: victim.name.clone() };
+                tracing::error!(workload = %key, pod = %victim.name, %error, reason = reason.code(), "an eviction was refused");
+                if self.is_news(key, &reason) {
+                    self.tell(&sight.view, &reason);
+                }
+                Pass { result: reason.code(), after: After::Pause(pause) }
             }
         }
     }
 
-    fn hold(&self, key: &WorkloadKey, pause: Option<Duration>, now: Timestamp) {
-        if let Some(until) = pause.and_then(|pause| now.checked_add(pause).ok()) {
-            self.memory.lock().hold(key, until);
-            self.queue.add_after(key.clone(), Duration::try_from(until.duration_since(now)).unwrap_or_default());
+    fn hold(&self, key: &WorkloadKey, pause: Duration) {
+        self.memory.lock().hold(key, self.clock.elapsed() + pause);
+    }
+
+    /// Finds out whether a pod was evicted of which the answer was lost.
+    async fn dispel(&self, key: &WorkloadKey, victim: &Victim) {
+        let request = write::get_pod(&key.namespace, &victim.name);
+        match self.read_pod(self.writer.turn().await, request).await {
+            Ok(pod) if *pod.metadata.uid == *victim.uid && pod.metadata.deletion_timestamp.is_none() => {
+                self.memory.lock().retract(key);
+            }
+            Ok(_) | Err(ApiError::NotFound) => {
+                self.memory.lock().confirm(key);
+                tracing::info!(workload = %key, pod = %victim.name, "the eviction of which the answer was lost had gone through");
+            }
+            Err(error) => {
+                self.hold(key, REFUSED_PAUSE);
+                tracing::warn!(workload = %key, pod = %victim.name, %error, "whether the pod was evicted cannot be found out");
+            }
         }
     }
 
-    /// Writes a batch of slots, paced over all workloads.
-    async fn seat(&self, view: &WorkloadView, seatings: &[Seating]) -> Result<(), Unfinished> {
-        for Seating { pod, uid, slot } in seatings.iter().take(SEATING_BATCH) {
-            self.seating_pace.turn().await;
-            let request = write::seat(&view.key.namespace, pod, uid, *slot);
-            match self.writer.write(SEAT, Fence::Leader, request).await {
-                Ok(_) | Err(WriteError::Api(ApiError::NotFound | ApiError::WrongUid | ApiError::Conflict)) => {}
-                Err(WriteError::NotLeading(_)) => return Ok(()),
+    async fn read_pod(&self, turn: Turn, request: http::Request<Vec<u8>>) -> Result<slim::Pod, ApiError> {
+        let body = self.writer.read(turn, LOOK, request).await?;
+        serde_json::from_slice(&body).map_err(|source| ApiError::Unreadable { call: LOOK, source })
+    }
+
+    /// Writes slots as far as the pace of all workloads allows now, and never waits for it: others have more urgent work.
+    async fn seat(&self, sight: &Sight, seatings: &[Seating], turn: Turn, settings: &Settings) -> Pass {
+        let mut turn = Some(turn);
+        for seating in seatings {
+            if !self.seating_pace.try_turn() {
+                break;
+            }
+            let turn = match turn.take() {
+                Some(turn) => turn,
+                None => self.writer.turn().await,
+            };
+            match self.seat_one(sight, seating, turn).await {
+                Ok(()) | Err(WriteError::Api(ApiError::NotFound | ApiError::WrongUid | ApiError::Conflict)) => {}
+                Err(WriteError::NotLeading(_)) => return sight.pass_after(settings.resync),
                 Err(WriteError::Api(error)) => {
                     self.metrics.failed(error.as_label());
-                    tracing::warn!(workload = %view.key, pod = %pod, %error, "a slot could not be written");
-                    return Err(Unfinished::Failed);
+                    tracing::warn!(workload = %sight.view.key, pod = %seating.pod, %error, "a slot could not be written");
+                    return Pass { result: error.as_label(), after: After::Failure };
                 }
             }
         }
-        Err(Unfinished::More)
+        sight.pass_after(SEATING_PAUSE)
+    }
+
+    /// Reads the pod and writes the slot on what was read, if the pod is still as it was when that was decided.
+    async fn seat_one(&self, sight: &Sight, seating: &Seating, turn: Turn) -> Result<(), WriteError> {
+        let Seating { pod, uid, slot } = seating;
+        let namespace = &sight.view.key.namespace;
+        let stored = self.read_pod(turn, write::get_pod(namespace, pod)).await?;
+        if sight.pod(uid).is_none_or(|decided| !is_as_decided(&stored, decided)) {
+            return Ok(());
+        }
+        let request = write::seat(namespace, pod, uid, &stored.metadata.resource_version, *slot);
+        self.writer.write(self.writer.turn().await, SEAT, request).await?;
+        Ok(())
     }
 }
 
-/// Why a pass is to be repeated soon.
-enum Unfinished {
-    /// A write failed: with back-off.
-    Failed,
-    /// There is more of the same.
-    More,
+/// Whether a stored pod has the slot and the deletion cost that a decision about it saw.
+fn is_as_decided(stored: &slim::Pod, decided: &Pod) -> bool {
+    let annotation = |key| stored.metadata.annotations.get(key);
+    let cost: Option<i32> = annotation(names::POD_DELETION_COST).and_then(|cost| cost.parse().ok());
+    *stored.metadata.uid == *decided.uid
+        && cost == decided.deletion_cost
+        && annotation(keys::SLOT).and_then(spotalis_core::slots::parse_claim) == decided.slot
+}
+
+/// A workload, and what was decided about it at that moment.
+struct Sight {
+    view: WorkloadView,
+    decision: Decision,
+    at: Timestamp,
+    /// For how long the API server's word on budgets stands above the index's.
+    corrected_for: Option<Duration>,
+}
+
+impl Sight {
+    fn pod(&self, uid: &Arc<str>) -> Option<&Pod> {
+        self.view.snapshot.pods.iter().find(|pod| pod.uid == *uid)
+    }
+
+    fn victim(&self, name: Arc<str>, uid: Arc<str>) -> Victim {
+        let from =
+            self.pod(&uid).and_then(|pod| pod.capacity).expect("a victim runs on the type of which there are too many");
+        Victim { name, uid, to: from.other() }
+    }
+
+    fn budget_of(&self, uid: &Arc<str>) -> Option<Arc<str>> {
+        match &self.pod(uid)?.budgets {
+            rebalance::Budgets::One { name, allows: _ } => Some(name.clone()),
+            rebalance::Budgets::None | rebalance::Budgets::Several => None,
+        }
+    }
+
+    fn pass_after(&self, pause: Duration) -> Pass {
+        Pass { result: self.decision.reason.code(), after: After::Pause(pause) }
+    }
+
+    /// When to look again if nothing happens: when the decision says so, at the latest after the resync period.
+    fn pause(&self, resync: Duration) -> Duration {
+        let until = |at: Timestamp| Duration::try_from(at.duration_since(self.at)).unwrap_or_default();
+        let wakes = self.decision.wake_at.map(until).into_iter().chain(self.corrected_for);
+        wakes.min().map_or(resync, |wake| wake.min(resync))
+    }
+}
+
+/// How a pass ended.
+struct Pass {
+    /// The metric label.
+    result: &'static str,
+    after: After,
+}
+
+/// When the next one is due if nothing happens before.
+enum After {
+    Pause(Duration),
+    /// After a back-off.
+    Failure,
 }
 
 /// What an answer to an eviction amounts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// Nothing happened, and that is fine.
-    Undone(Option<Duration>),
-    /// A budget holds it back.
-    Blocked(Reason, Duration),
+    /// Nothing happened, and that is fine; after this long it may be different.
+    Undone(Duration),
+    /// A budget holds it back, or several of them do.
+    Blocked(bool),
     /// It may have happened.
     Unknown,
     /// It did not happen, and somebody should know.
-    Failed(ApiError),
+    Refused,
 }
 
-fn verdict(error: ApiError, pod: &Arc<str>, budget: Option<&Arc<str>>) -> Verdict {
-    let pdb = || budget.cloned().unwrap_or_else(|| "unknown".into());
+fn verdict(error: &ApiError, has_budget: bool) -> Verdict {
     match error {
-        ApiError::NotFound | ApiError::WrongUid => Verdict::Undone(None),
-        ApiError::Conflict | ApiError::AlreadyExists => {
-            Verdict::Undone(Some(if budget.is_some() { BURNT_BUDGET_PAUSE } else { REFUSED_PAUSE }))
-        }
-        ApiError::BudgetExhausted { message: _ } => {
-            Verdict::Blocked(Reason::MoveBlockedByPdb { pdb: pdb() }, BLOCKED_PAUSE)
-        }
-        ApiError::SeveralBudgets => Verdict::Blocked(Reason::SeveralPdbs { pod: pod.clone() }, BURNT_BUDGET_PAUSE),
-        ApiError::BudgetBehind { retry_after } | ApiError::Throttled { retry_after } => {
-            Verdict::Undone(Some(retry_after))
-        }
+        ApiError::NotFound | ApiError::WrongUid => Verdict::Undone(GONE_PAUSE),
+        ApiError::Conflict | ApiError::AlreadyExists if has_budget => Verdict::Undone(BURNT_BUDGET_PAUSE),
+        ApiError::Conflict | ApiError::AlreadyExists => Verdict::Undone(REFUSED_PAUSE),
+        ApiError::BudgetExhausted { message: _ } => Verdict::Blocked(false),
+        ApiError::SeveralBudgets => Verdict::Blocked(true),
+        ApiError::BudgetBehind { retry_after } | ApiError::Throttled { retry_after } => Verdict::Undone(*retry_after),
         error if error.may_have_been_applied() => Verdict::Unknown,
-        error => Verdict::Failed(error),
+        _ => Verdict::Refused,
     }
 }
 
-fn budget_of(view: &WorkloadView, uid: &Arc<str>) -> Option<Arc<str>> {
-    let pod = view.snapshot.pods.iter().find(|pod| pod.uid == *uid)?;
-    match &pod.budgets {
-        rebalance::Budgets::One { name, allows: _ } => Some(name.clone()),
-        rebalance::Budgets::None | rebalance::Budgets::Several => None,
-    }
-}
-
-const fn problem_reason(problem: &Problem) -> &'static str {
-    match problem.fault {
-        Fault::Invalid { .. } => "InvalidAnnotation",
-        Fault::UnknownKey { .. } | Fault::Misplaced { .. } => "UnknownAnnotation",
-    }
-}
-
-/// When to look again if nothing happens: when the decision says so, at the latest after the resync period.
-fn pause(decision: &Decision, resync: Duration, now: Timestamp) -> Duration {
-    let until = |at: Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default();
-    decision.wake_at.map_or(resync, |at| until(at).min(resync))
+/// The budget in the API server's words: "The disruption budget NAME needs 3 healthy pods and has 3 currently".
+fn named_budget(error: &ApiError) -> Option<Arc<str>> {
+    let ApiError::BudgetExhausted { message } = error else { return None };
+    let (_, rest) = message.split_once("disruption budget ")?;
+    rest.split(' ').next().filter(|name| !name.is_empty()).map(Into::into)
 }

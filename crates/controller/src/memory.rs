@@ -1,130 +1,272 @@
 //! What balance remembers between two passes, and why losing it is harmless.
 //!
-//! Everything that matters is read off the cluster. Here is only what the cluster does not say: which evictions of ours
-//! are not settled yet (a restart forgets them; the cooldown and the count of Ready pods still hold), which workloads
-//! were probed (a restart costs one more probe), and what was told already (a restart may tell it again).
+//! Everything that matters is read off the cluster. Here is only what the cluster does not say: which evictions of ours are
+//! not settled yet (a new leader forgets them and may have as many more under way as the limit allows; the cooldown and the
+//! count of Ready pods still hold), what came of evictions (forgetting costs one more per workload), and what was told
+//! already (it may be told again). Times are those of a clock that never jumps, since the start of the process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use spotalis_core::rebalance::{Probe, Snapshot};
-use spotalis_kube::index::WorkloadKey;
+use spotalis_core::capacity::CapacityType;
+use spotalis_core::rebalance::{Budgets, Pod, Probe, Snapshot};
+use spotalis_kube::index::{Outlook, WorkloadKey};
 
 /// An eviction counts against the cluster's limit at most this long.
-const DISRUPTION_LIMIT: Duration = Duration::from_mins(5);
+pub(crate) const DISRUPTION_LIMIT: Duration = Duration::from_mins(5);
+/// After an eviction whose replacement was not Ready by then, no autoscaler's promise of that type is believed for so long.
+const DISAPPOINTED: Duration = Duration::from_mins(30);
+/// The first pause after the API server refused an eviction, and the longest; each further one doubles it.
+const REFUSAL_PAUSE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(5));
+/// Creation times are whole seconds, rounded down.
+const CREATION_STEP: Duration = Duration::from_secs(1);
+
+/// A pod of ours to be evicted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Victim {
+    pub(crate) name: Arc<str>,
+    pub(crate) uid: Arc<str>,
+    /// Where its replacement is to run.
+    pub(crate) to: CapacityType,
+}
 
 /// An eviction whose replacement is not Ready yet.
 #[derive(Debug)]
 struct Disruption {
-    /// The evicted pod; `None` while the eviction is being sent.
-    pod: Option<Arc<str>>,
-    since: Timestamp,
+    victim: Victim,
+    since: Duration,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Being sent.
+    Asked,
+    /// Accepted, at this time.
+    Accepted(Timestamp),
+    /// The answer was lost.
+    Doubtful(Timestamp),
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
+    /// When the term began.
+    pub(crate) term_began: Option<Timestamp>,
     disruptions: BTreeMap<WorkloadKey, Disruption>,
     /// Workloads that wait for another's disruption to end.
-    waiting: BTreeSet<WorkloadKey>,
+    waiting: Waiting,
+    /// Workloads that wait for a node.
+    for_room: BTreeSet<WorkloadKey>,
+    /// When a replacement was last not Ready in time, by type.
+    disappointed: BTreeMap<CapacityType, Duration>,
     probes: BTreeMap<WorkloadKey, Probe>,
-    /// Not to be tried again before.
-    holds: BTreeMap<WorkloadKey, Timestamp>,
+    /// Not to be acted upon before.
+    holds: BTreeMap<WorkloadKey, Duration>,
+    /// Refusals in a row.
+    refusals: BTreeMap<WorkloadKey, u32>,
+    /// Pods that a budget held back although the index said otherwise: by UID, until when.
+    blocked: BTreeMap<WorkloadKey, BTreeMap<Arc<str>, (Blocked, Duration)>>,
     /// The last thing told about a workload: code and sentence.
     told: BTreeMap<WorkloadKey, (&'static str, String)>,
     /// The problems told.
     problems: BTreeMap<WorkloadKey, Vec<String>>,
 }
 
+/// What the API server said of a pod's budgets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Blocked {
+    /// This one allows nothing.
+    By(Arc<str>),
+    /// There are several.
+    BySeveral,
+}
+
 impl Memory {
-    /// Forgets everything about a workload that is gone.
-    pub(crate) fn forget(&mut self, key: &WorkloadKey) -> BTreeSet<WorkloadKey> {
-        self.probes.remove(key);
-        self.holds.remove(key);
-        self.told.remove(key);
-        self.problems.remove(key);
-        self.waiting.remove(key);
-        self.end_disruption(key)
+    /// Nothing yet, in a term that begins now.
+    pub(crate) fn of_term(began: Timestamp) -> Self {
+        Self { term_began: Some(began), ..Self::default() }
     }
 
-    /// Ends the workload's disruption if what it waits for has happened, and says who was waiting for that.
-    pub(crate) fn settle(&mut self, key: &WorkloadKey, snapshot: &Snapshot, now: Timestamp) -> BTreeSet<WorkloadKey> {
-        let Some(Disruption { pod, since }) = self.disruptions.get(key) else { return BTreeSet::new() };
-        let replaced = snapshot.pods.len() == snapshot.replicas as usize
-            && snapshot.pods.iter().all(|other| other.ready && Some(&other.uid) != pod.as_ref());
-        if pod.is_some() && replaced || elapsed(*since, now) >= DISRUPTION_LIMIT {
-            return self.end_disruption(key);
+    /// Forgets everything about a workload that is gone.
+    pub(crate) fn forget(&mut self, key: &WorkloadKey) {
+        self.disruptions.remove(key);
+        self.waiting.remove(key);
+        self.for_room.remove(key);
+        self.probes.remove(key);
+        self.holds.remove(key);
+        self.refusals.remove(key);
+        self.blocked.remove(key);
+        self.told.remove(key);
+        self.problems.remove(key);
+    }
+
+    /// Ends the workload's disruption if its replacement is Ready, or if that takes too long.
+    pub(crate) fn settle(&mut self, key: &WorkloadKey, snapshot: &Snapshot, now: Duration) {
+        let Some(Disruption { victim, since, state }) = self.disruptions.get(key) else { return };
+        let (to, late) = (victim.to, now.saturating_sub(*since) >= DISRUPTION_LIMIT);
+        let replaced = match state {
+            State::Asked => false,
+            State::Accepted(at) | State::Doubtful(at) => {
+                snapshot.pods.len() == snapshot.replicas as usize
+                    && snapshot.pods.iter().all(|pod| pod.uid != victim.uid && (pod.ready || !may_follow(pod, *at)))
+            }
+        };
+        if replaced {
+            self.disappointed.remove(&to);
+            self.disruptions.remove(key);
+        } else if late {
+            self.disappointed.insert(to, now);
+            self.disruptions.remove(key);
         }
-        BTreeSet::new()
     }
 
     /// Whether the view still shows a pod that we evicted.
     pub(crate) fn awaits(&self, key: &WorkloadKey, snapshot: &Snapshot) -> bool {
-        let evicted = self.disruptions.get(key).and_then(|disruption| disruption.pod.as_ref());
-        evicted.is_some_and(|evicted| snapshot.pods.iter().any(|pod| pod.uid == *evicted))
+        self.disruptions.get(key).is_some_and(|disruption| {
+            disruption.state != State::Asked && snapshot.pods.iter().any(|pod| pod.uid == disruption.victim.uid)
+        })
     }
 
-    /// Whether this workload may be disrupted as far as the cluster's limit goes. If not, it is told when that changes.
-    pub(crate) fn limit_free(&mut self, key: &WorkloadKey, limit: usize) -> bool {
-        let others = self.disruptions.len() - usize::from(self.disruptions.contains_key(key));
-        others < limit
+    /// The pod of which nobody knows whether it was evicted.
+    pub(crate) fn doubtful(&self, key: &WorkloadKey) -> Option<Victim> {
+        let Disruption { victim, state, since: _ } = self.disruptions.get(key)?;
+        matches!(state, State::Doubtful(_)).then(|| victim.clone())
     }
 
-    /// Has the workload looked at again when another's disruption ends.
+    /// It was evicted.
+    pub(crate) fn confirm(&mut self, key: &WorkloadKey) {
+        if let Some(disruption) = self.disruptions.get_mut(key)
+            && let State::Doubtful(at) = disruption.state
+        {
+            disruption.state = State::Accepted(at);
+        }
+    }
+
+    /// It was not: as if nothing had been sent.
+    pub(crate) fn retract(&mut self, key: &WorkloadKey) {
+        self.disruptions.remove(key);
+        self.probes.remove(key);
+    }
+
+    /// Whether this workload may be disrupted as far as the cluster's limit goes.
+    pub(crate) fn limit_free(&self, key: &WorkloadKey, limit: usize, now: Duration) -> bool {
+        self.others(key, now).count() < limit
+    }
+
+    /// What others' moves leave of the room, and whether promises of it were kept lately.
+    pub(crate) fn outlook(&self, key: &WorkloadKey, to: CapacityType, now: Duration) -> Outlook {
+        let ahead = self.others(key, now).filter(|disruption| disruption.victim.to == to).count();
+        let disappointed = self.disappointed.get(&to).is_some_and(|at| now.saturating_sub(*at) < DISAPPOINTED);
+        Outlook { ahead: u32::try_from(ahead).unwrap_or(u32::MAX), trusting: !disappointed }
+    }
+
+    fn others<'a>(&'a self, key: &'a WorkloadKey, now: Duration) -> impl Iterator<Item = &'a Disruption> {
+        let young = move |disruption: &&Disruption| now.saturating_sub(disruption.since) < DISRUPTION_LIMIT;
+        self.disruptions.iter().filter(move |(other, _)| *other != key).map(|(_, disruption)| disruption).filter(young)
+    }
+
+    /// Has the workload looked at again when there is a place under the limit.
     pub(crate) fn wait_for_limit(&mut self, key: &WorkloadKey) {
-        self.waiting.insert(key.clone());
+        self.waiting.push(key);
+    }
+
+    /// The workload that has waited longest for a place under the limit, if there is one now.
+    pub(crate) fn next_waiting(&mut self, limit: usize, now: Duration) -> Option<WorkloadKey> {
+        let next = self.waiting.first()?;
+        if self.limit_free(&next, limit, now) { self.waiting.remove(&next).then_some(next) } else { None }
+    }
+
+    /// Has the workload looked at again when nodes change.
+    pub(crate) fn wait_for_room(&mut self, key: &WorkloadKey) {
+        self.for_room.insert(key.clone());
+    }
+
+    /// Those who wait for a node, and wait no longer.
+    pub(crate) fn take_waiting_for_room(&mut self) -> BTreeSet<WorkloadKey> {
+        std::mem::take(&mut self.for_room)
     }
 
     /// Takes a place under the cluster's limit for an eviction about to be sent; `false` if another took the last one.
-    pub(crate) fn begin_disruption(&mut self, key: &WorkloadKey, limit: usize, now: Timestamp) -> bool {
-        let free = self.limit_free(key, limit);
+    pub(crate) fn begin_disruption(&mut self, key: &WorkloadKey, victim: Victim, limit: usize, now: Duration) -> bool {
+        let free = self.limit_free(key, limit, now);
         if free {
-            self.disruptions.insert(key.clone(), Disruption { pod: None, since: now });
+            self.waiting.remove(key);
+            self.disruptions.insert(key.clone(), Disruption { victim, since: now, state: State::Asked });
         }
         free
     }
 
-    /// The eviction was accepted, or may have been.
-    pub(crate) fn evicted(&mut self, key: &WorkloadKey, pod: &Arc<str>, probe: Option<u32>, now: Timestamp) {
+    /// The eviction was accepted, or may have been. What comes back is to be looked at before the next one: `failures` says
+    /// how many came back unsteered already.
+    pub(crate) fn evicted(&mut self, key: &WorkloadKey, failures: u32, at: Timestamp, is_certain: bool) {
         if let Some(disruption) = self.disruptions.get_mut(key) {
-            disruption.pod = Some(pod.clone());
+            disruption.state = if is_certain { State::Accepted(at) } else { State::Doubtful(at) };
         }
-        if let Some(failures) = probe {
-            self.probes.insert(key.clone(), Probe { evicted: now, failures });
-        }
+        self.probes.insert(key.clone(), Probe { evicted: at, failures });
+        self.refusals.remove(key);
     }
 
-    /// The disruption is over or never was; says who was waiting for that.
-    pub(crate) fn end_disruption(&mut self, key: &WorkloadKey) -> BTreeSet<WorkloadKey> {
-        match self.disruptions.remove(key) {
-            Some(_) => std::mem::take(&mut self.waiting),
-            None => BTreeSet::new(),
-        }
+    /// The eviction did not happen.
+    pub(crate) fn end_disruption(&mut self, key: &WorkloadKey) {
+        self.disruptions.remove(key);
     }
 
-    /// The last unproven eviction. A newest pod with our mark ends the matter.
+    /// The last eviction, until a newer pod carries our mark.
     pub(crate) fn probe(&mut self, key: &WorkloadKey, snapshot: &Snapshot) -> Option<Probe> {
+        let probe = self.probes.get(key).copied()?;
         let newest = snapshot.pods.iter().max_by_key(|pod| (pod.created, &pod.name));
-        if newest.is_some_and(|pod| pod.marked) {
+        if newest.is_some_and(|pod| pod.marked && may_follow(pod, probe.evicted)) {
             self.probes.remove(key);
+            return None;
         }
-        self.probes.get(key).copied()
+        Some(probe)
     }
 
-    /// Leaves the workload alone for a while, after an answer that would only be repeated.
-    pub(crate) fn hold(&mut self, key: &WorkloadKey, until: Timestamp) {
+    /// Leaves the workload alone until then, after an answer that would only be repeated.
+    pub(crate) fn hold(&mut self, key: &WorkloadKey, until: Duration) {
         self.holds.insert(key.clone(), until);
     }
 
     /// How long the workload is still to be left alone.
-    pub(crate) fn held(&mut self, key: &WorkloadKey, now: Timestamp) -> Option<Duration> {
-        let left = self.holds.get(key).map(|until| elapsed(now, *until)).filter(|left| !left.is_zero());
-        if left.is_none() {
+    pub(crate) fn held(&mut self, key: &WorkloadKey, now: Duration) -> Option<Duration> {
+        let left = self.holds.get(key)?.saturating_sub(now);
+        if left.is_zero() {
             self.holds.remove(key);
+            return None;
         }
-        left
+        Some(left)
+    }
+
+    /// Counts a refusal; how long to leave the workload alone.
+    pub(crate) fn refused(&mut self, key: &WorkloadKey) -> Duration {
+        let (first, longest) = REFUSAL_PAUSE;
+        let refusals = self.refusals.entry(key.clone()).or_default();
+        let pause = first.saturating_mul(1 << (*refusals).min(8)).min(longest);
+        *refusals = refusals.saturating_add(1);
+        pause
+    }
+
+    /// The API server held this pod back: it is no candidate for a while.
+    pub(crate) fn block(&mut self, key: &WorkloadKey, uid: &Arc<str>, blocked: Blocked, until: Duration) {
+        self.blocked.entry(key.clone()).or_default().insert(uid.clone(), (blocked, until));
+    }
+
+    /// Writes into a snapshot what the API server said of budgets, which knows better than the index; when the first of
+    /// that is over.
+    pub(crate) fn correct(&mut self, key: &WorkloadKey, snapshot: &mut Snapshot, now: Duration) -> Option<Duration> {
+        let blocked = self.blocked.get_mut(key)?;
+        blocked.retain(|uid, (_, until)| *until > now && snapshot.pods.iter().any(|pod| pod.uid == *uid));
+        for pod in &mut snapshot.pods {
+            pod.budgets = match blocked.get(&pod.uid) {
+                None => continue,
+                Some((Blocked::By(name), _)) => Budgets::One { name: name.clone(), allows: false },
+                Some((Blocked::BySeveral, _)) => Budgets::Several,
+            };
+        }
+        blocked.values().map(|(_, until)| until.saturating_sub(now)).min()
     }
 
     /// Whether this differs from what was told last about the workload; remembers it.
@@ -145,7 +287,33 @@ impl Memory {
     }
 }
 
-/// The time from `earlier` to `later`, or nothing if it is the other way round.
-fn elapsed(earlier: Timestamp, later: Timestamp) -> Duration {
-    Duration::try_from(later.duration_since(earlier)).unwrap_or_default()
+/// Whether the pod may have been created after that moment.
+fn may_follow(pod: &Pod, moment: Timestamp) -> bool {
+    pod.created.checked_add(CREATION_STEP).is_ok_and(|latest| latest > moment)
+}
+
+/// Keys in the order in which they came, each once.
+#[derive(Debug, Default)]
+struct Waiting {
+    order: BTreeMap<u64, WorkloadKey>,
+    places: BTreeMap<WorkloadKey, u64>,
+    arrivals: u64,
+}
+
+impl Waiting {
+    fn push(&mut self, key: &WorkloadKey) {
+        if !self.places.contains_key(key) {
+            self.arrivals += 1;
+            self.order.insert(self.arrivals, key.clone());
+            self.places.insert(key.clone(), self.arrivals);
+        }
+    }
+
+    fn first(&self) -> Option<WorkloadKey> {
+        self.order.first_key_value().map(|(_, key)| key.clone())
+    }
+
+    fn remove(&mut self, key: &WorkloadKey) -> bool {
+        self.places.remove(key).is_some_and(|place| self.order.remove(&place).is_some())
+    }
 }

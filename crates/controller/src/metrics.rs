@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use spotalis_core::capacity::CapacityType;
+use spotalis_core::reason::Reason;
 use spotalis_core::rebalance::Decision;
 use spotalis_kube::index::WorkloadKey;
 use spotalis_runtime::metrics::{Kind, MetricDoc};
@@ -35,7 +36,7 @@ const RECONCILES: MetricDoc = MetricDoc {
     name: "reconcile_total",
     kind: Kind::Counter,
     labels: &["controller", "result"],
-    help: "Passes over a workload, by the reason they ended with",
+    help: "Passes over a workload, by the reason they ended with or what the API server answered",
 };
 const ERRORS: MetricDoc = MetricDoc {
     name: "reconcile_errors_total",
@@ -173,7 +174,7 @@ impl BalanceMetrics {
             let labels = replicas(key, capacity);
             self.realized.get_or_create(&labels).set(decision.realized.of(capacity).into());
         }
-        let blocked = matches!(decision.reason.code(), "MoveBlockedByPDB" | "SeveralPDBs");
+        let blocked = matches!(decision.reason, Reason::MoveBlockedByPdb { pdb: _ } | Reason::SeveralPdbs { pod: _ });
         self.blocked.get_or_create(&workload(key)).set(blocked.into());
     }
 
@@ -189,6 +190,12 @@ impl BalanceMetrics {
         self.blocked.remove(&workload(key));
     }
 
+    /// Ends all series of workloads.
+    pub(crate) fn hide_all(&self) {
+        let shown = self.shown.lock().clone();
+        shown.iter().for_each(|key| self.hide(key));
+    }
+
     pub(crate) fn reconciled(&self, result: &'static str, took: Duration) {
         self.reconciles.get_or_create(&Result { controller: BALANCE, result }).inc();
         self.duration.get_or_create(&Controller { controller: BALANCE }).observe(took.as_secs_f64());
@@ -202,8 +209,8 @@ impl BalanceMetrics {
         self.parse_failures.get_or_create(&Key { key }).inc();
     }
 
-    pub(crate) fn eviction(&self, result: &'static str) {
-        self.evictions.get_or_create(&Eviction { reason: BALANCE, result }).inc();
+    pub(crate) fn eviction(&self, reason: &'static str, result: &'static str) {
+        self.evictions.get_or_create(&Eviction { reason, result }).inc();
     }
 }
 

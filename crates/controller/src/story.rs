@@ -1,6 +1,7 @@
 //! From a reason to the Event that tells it. Which reasons are told is in their table, not here.
 
 use k8s_openapi::api::core::v1::ObjectReference;
+use spotalis_core::policy::Problem;
 use spotalis_core::reason::{Reason, Severity};
 use spotalis_kube::index::{WorkloadKey, WorkloadView};
 use spotalis_runtime::events::Notice;
@@ -33,13 +34,13 @@ pub(crate) fn notice(view: &WorkloadView, reason: &Reason) -> Option<Notice> {
     })
 }
 
-/// The Event of a problem with an annotation.
-pub(crate) fn problem(view: &WorkloadView, reason: &'static str, note: String) -> Notice {
+/// The Event of a problem with an annotation: the problem says more than its reason.
+pub(crate) fn problem(view: &WorkloadView, reason: &Reason, problem: &Problem) -> Notice {
     Notice {
         regarding: reference(&view.key, &view.uid),
         related: None,
-        reason,
-        note,
+        reason: reason.code(),
+        note: problem.to_string(),
         warning: true,
         action: "ReadPolicy",
     }

@@ -17,8 +17,9 @@ use crate::split::{Split, Target};
 /// A reservation whose pod never appears ends after this long.
 pub const RESERVATION_LIFETIME: Duration = Duration::from_secs(30);
 
-/// A request above the owner's replicas takes the place of the oldest reservation at least this old: a pod that quota or
-/// a policy refused after us is created again about ten times in the first second.
+/// A request above the owner's replicas takes the place of the oldest reservations at least this old: a pod that quota or
+/// a policy refused after us is created again about ten times in the first second. Younger ones give way only when the
+/// watch was given time to show otherwise ([`Ledger::is_crowded`]).
 pub const REPLACEABLE_AFTER: Duration = Duration::from_secs(1);
 
 /// A decision not yet visible as a pod.
@@ -82,6 +83,8 @@ pub enum Doubt {
     StaleIndex,
     /// The owner is not in the index; its policy was found by its name.
     UnknownOwner,
+    /// There was no time left to look.
+    Deadline,
 }
 
 /// What is asked for one pod.
@@ -99,6 +102,8 @@ pub struct Question<'a> {
     pub pinned: Option<CapacityType>,
     /// Set when the ledger is not to be trusted.
     pub doubt: Option<Doubt>,
+    /// The watch was given time to catch up: what is too many now is reservations whose pods will never be seen.
+    pub waited: bool,
     /// When the question is asked.
     pub now: Timestamp,
 }
@@ -154,6 +159,13 @@ impl Ledger {
         self.held.add(capacity, slot);
     }
 
+    /// Remembers what another replica's ledger decided, so that this one can go on from there.
+    pub fn note(&mut self, id: &str, seat: Seat, now: Timestamp) {
+        if !self.reservations.contains_key(id) {
+            self.insert(id.into(), Reservation { verdict: Verdict::Seated(seat), slot: Some(seat.slot), made: now });
+        }
+    }
+
     /// Takes back a pod counted by [`Self::settle`] or [`Self::recount`], with what it was counted as.
     pub fn release(&mut self, capacity: Option<CapacityType>, slot: Option<u32>) {
         self.held.remove(capacity, slot);
@@ -182,9 +194,23 @@ impl Ledger {
         all.iter().for_each(|id| self.drop_reservation(id));
     }
 
-    /// Whether an admission with this id is still reserved.
-    pub fn knows(&self, id: &str) -> bool {
-        self.reservations.contains_key(id)
+    /// Whether the request is one more than the owner has room for, and nothing shows yet what makes it so: a larger
+    /// scale, the end of a pod, or a reservation that came to nothing. A moment later the watch may.
+    pub fn is_crowded(&self, question: &Question<'_>) -> bool {
+        let excess = self.excess(question.shape);
+        excess > 0
+            && !question.waited
+            && !question.dry_run
+            && !self.reservations.contains_key(question.id)
+            && self.oldest(excess, |reservation| replaceable(reservation, question)).len() < excess
+    }
+
+    /// How many pods and reservations there would be beyond the owner's replicas.
+    fn excess(&self, shape: Shape) -> usize {
+        match shape {
+            Shape::Interchangeable { replicas } => (self.held.total() + 1).saturating_sub(replicas) as usize,
+            Shape::Ordinal { slot: _, replicas: _, predecessor: _ } => 0,
+        }
     }
 
     /// Decides where the pod goes, and reserves that unless it is a dry run.
@@ -235,13 +261,12 @@ impl Ledger {
 
     /// Removes the reservations that this request takes the place of, and returns them.
     ///
-    /// A burst of refusals leaves more of them than there are replicas. As soon as they are old enough, all that are too
-    /// many give way at once: beyond its replicas, a ledger would hand out a part of the sequence that nobody wants.
+    /// A burst of refusals leaves more of them than there are replicas. All that are too many give way at once, the oldest
+    /// first: beyond its replicas, a ledger would hand out a part of the sequence that nobody wants.
     fn make_room(&mut self, question: &Question<'_>) -> Vec<(Box<str>, Reservation)> {
         let replaced = match question.shape {
-            Shape::Interchangeable { replicas } => {
-                let excess = (self.held.total() + 1).saturating_sub(replicas) as usize;
-                self.oldest(excess, |reservation| reservation.age(question.now) >= REPLACEABLE_AFTER)
+            Shape::Interchangeable { replicas: _ } => {
+                self.oldest(self.excess(question.shape), |reservation| replaceable(reservation, question))
             }
             // One pod per ordinal: a second request for it means that the first one came to nothing.
             Shape::Ordinal { slot, replicas: _, predecessor: _ } => {
@@ -277,6 +302,10 @@ impl Ledger {
     }
 }
 
+fn replaceable(reservation: &Reservation, question: &Question<'_>) -> bool {
+    question.waited || reservation.age(question.now) >= REPLACEABLE_AFTER
+}
+
 #[cfg(test)]
 mod tests {
     use CapacityType::{OnDemand, Spot};
@@ -305,6 +334,7 @@ mod tests {
             shape: Shape::Interchangeable { replicas },
             pinned: None,
             doubt: None,
+            waited: false,
             now,
         }
     }
@@ -382,7 +412,58 @@ mod tests {
         assert_eq!(seat(ledger.decide(&ask("d", target(50, 0), 3, at(500)))).slot, 4);
         // A second later the oldest gives way, and its slot is free again.
         assert_eq!(seat(ledger.decide(&ask("e", target(50, 0), 3, at(1_100)))).slot, 1);
-        assert!(!ledger.knows("a"));
+        assert!(!ledger.reservations.contains_key("a"));
+    }
+
+    #[test]
+    fn a_request_above_the_replicas_waits_once_and_then_takes_the_oldest_place() {
+        let mut ledger = Ledger::default();
+        for (n, id) in ["a", "b"].into_iter().enumerate() {
+            let question = ask(id, target(50, 0), 2, at(i64::try_from(n).unwrap()));
+            assert!(!ledger.is_crowded(&question));
+            ledger.decide(&question);
+        }
+        let third = ask("c", target(50, 0), 2, at(10));
+        assert!(ledger.is_crowded(&third));
+        assert!(!ledger.is_crowded(&ask("b", target(50, 0), 2, at(10))), "a retry has its place");
+        assert!(!ledger.is_crowded(&ask("c", target(50, 0), 3, at(10))), "the scale was seen");
+        assert!(!ledger.is_crowded(&Question { dry_run: true, ..third.clone() }), "nobody waits for a trial");
+        assert!(!ledger.is_crowded(&ask("c", target(50, 0), 2, at(1_000))), "the oldest is old enough");
+        let waited = Question { waited: true, ..third };
+        assert!(!ledger.is_crowded(&waited));
+        assert_eq!(seat(ledger.decide(&waited)), Seat { capacity: Spot, slot: 1 });
+        assert_eq!(ledger.reserved(), 2);
+    }
+
+    /// Something refuses every pod for less than a second, then lets the whole burst through: the seats of the refused
+    /// must not push the floor out of the split.
+    #[test]
+    fn a_burst_right_after_refusals_is_exact() {
+        let target = target(70, 5);
+        for refused in 0..30 {
+            let mut ledger = Ledger::default();
+            let mut admit = |id: &str, now: Timestamp| {
+                let question = ask(id, target, 10, now);
+                let waited = ledger.is_crowded(&question);
+                seat(ledger.decide(&Question { waited, ..question })).capacity
+            };
+            for n in 0..refused {
+                admit(&format!("refused-{n}"), at(n * 10));
+            }
+            let stored: Vec<CapacityType> = (0..10).map(|n| admit(&format!("stored-{n}"), at(400 + n))).collect();
+            let spot = stored.iter().filter(|capacity| **capacity == Spot).count();
+            assert_eq!(spot, 5, "after {refused} refusals");
+        }
+    }
+
+    #[test]
+    fn what_another_replica_decided_counts_until_its_pod_is_seen() {
+        let mut ledger = Ledger::default();
+        ledger.note("a", Seat { capacity: OnDemand, slot: 1 }, at(0));
+        ledger.note("a", Seat { capacity: Spot, slot: 2 }, at(1));
+        assert_eq!((ledger.count(Some(OnDemand)), ledger.reserved()), (1, 1));
+        ledger.settle(Some("a"), Some(OnDemand), Some(1));
+        assert_eq!((ledger.count(Some(OnDemand)), ledger.reserved()), (1, 0));
     }
 
     /// A quota lets three of six pods through and refuses ten tries in the first second, then one now and then. Once it
@@ -486,7 +567,9 @@ mod tests {
                 for _ in 0..missing.min(burst) {
                     requests += 1;
                     let id = requests.to_string();
-                    let seat = seat(ledger.decide(&ask(&id, target, replicas, now)));
+                    let question = ask(&id, target, replicas, now);
+                    let waited = ledger.is_crowded(&question);
+                    let seat = seat(ledger.decide(&Question { waited, ..question }));
                     match fates.next().unwrap_or(Fate::VisibleAfter(1)) {
                         Fate::VisibleAfter(steps) => stored.push((step + steps, id, seat, None)),
                         Fate::LostAfter(steps, lost) => stored.push((step + steps, id, seat, Some(lost))),

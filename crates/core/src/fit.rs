@@ -135,6 +135,25 @@ pub fn fits(demand: &Demand, node: &Node<'_>, occupied: impl Fn(&str, &str) -> b
         && apart.iter().all(|key| node.labels.get(key).is_none_or(|value| !occupied(key, value)))
 }
 
+/// How many such pods `node` could take, counted up to `most`. Of pods that keep themselves apart, one.
+pub fn places(demand: &Demand, node: &Node<'_>, occupied: impl Fn(&str, &str) -> bool, most: u32) -> u32 {
+    if !fits(demand, node, occupied) {
+        return 0;
+    }
+    if !demand.apart.is_empty() {
+        return most.min(1);
+    }
+    let (mut used, mut places) = (node.used.clone(), 0);
+    while places < most
+        && node.pods.saturating_add(places) < node.pod_capacity
+        && node.allocatable.hold(&used, &demand.requests)
+    {
+        used.add(&demand.requests);
+        places += 1;
+    }
+    places
+}
+
 fn matches(term: &[Requirement], labels: &Labels) -> bool {
     !term.is_empty() && term.iter().all(|requirement| requirement.matches(labels))
 }

@@ -88,6 +88,14 @@ impl OptInRules {
         }
     }
 
+    /// Whether a namespace of this name is never managed, whatever its labels are.
+    pub fn is_never_by_name(&self, namespace: &str) -> bool {
+        matches!(
+            self.never(namespace, &Labels::new()),
+            Some(NeverReason::SystemNamespace | NeverReason::OwnNamespace | NeverReason::NotWatched)
+        )
+    }
+
     /// Why nothing in this namespace is ever managed, if so.
     pub fn never(&self, namespace: &str, namespace_labels: &Labels) -> Option<NeverReason> {
         let Self { mode: _, namespace_selector, own_namespace, watch_namespaces } = self;

@@ -128,14 +128,14 @@ fn replacement(world: &Snapshot, victim: Pod, to: CapacityType, created: Timesta
         deletion_cost: _,
         marked: _,
         ready: _,
-        current: _,
+        keeps_revision: _,
         kept,
         created: _,
         budgets,
         neighbours: _,
     } = victim;
     let (name, slot) = match world.nature {
-        Nature::Ordinal { on_delete: _ } => (name, slot),
+        Nature::Ordinal { ordered: _ } => (name, slot),
         // No name of a real pod contains a space.
         Nature::Interchangeable => (format!("replacement {number}").into(), free_slot(world, to)),
     };
@@ -148,7 +148,7 @@ fn replacement(world: &Snapshot, victim: Pod, to: CapacityType, created: Timesta
         deletion_cost: slot.and_then(|slot| i32::try_from(slot).ok()).map(|slot| -slot),
         marked: true,
         ready: true,
-        current: true,
+        keeps_revision: true,
         kept,
         created,
         budgets,
@@ -215,7 +215,7 @@ mod tests {
             deletion_cost: None,
             marked: false,
             ready: true,
-            current: true,
+            keeps_revision: true,
             kept: false,
             created: at(i64::try_from(number).unwrap()),
             budgets: Budgets::None,
@@ -244,6 +244,7 @@ mod tests {
             steering: true,
             limit_free: true,
             cooldown: COOLDOWN,
+            term_began: None,
             seating: true,
             probe: None,
         }
@@ -337,7 +338,7 @@ mod tests {
         fn a_stateful_set_keeps_its_names(policy in any_policy(), types in proptest::collection::vec(any_capacity(), 0..20)) {
             let types: Vec<_> = types.into_iter().map(Some).collect();
             let mut before = snapshot(policy, &types);
-            before.nature = Nature::Ordinal { on_delete: false };
+            before.nature = Nature::Ordinal { ordered: true };
             before.pods.iter_mut().zip(1..).for_each(|(pod, slot)| pod.slot = Some(slot));
             let drift = decide(&before, &calm(), |_| Room::Enough, now()).drift;
             let plan = check(&before);

@@ -23,6 +23,8 @@ use crate::window::Window;
 
 /// The first pause after a replacement came back unsteered, or landed elsewhere than it was steered to; each further one doubles it.
 pub const PROBE_BACKOFF: Duration = Duration::from_mins(5);
+/// How long to wait for a view that is not whole.
+const STALE_PAUSE: Duration = Duration::from_secs(1);
 /// The longest such pause.
 pub const PROBE_BACKOFF_MAX: Duration = Duration::from_mins(30);
 
@@ -44,8 +46,8 @@ pub enum Nature {
     Interchangeable,
     /// Pods with ordinals: a StatefulSet.
     Ordinal {
-        /// Strategy `OnDelete`: an evicted pod comes back at the newest revision.
-        on_delete: bool,
+        /// `podManagementPolicy: OrderedReady`: no pod is created before all lower ordinals are Ready.
+        ordered: bool,
     },
 }
 
@@ -84,8 +86,8 @@ pub struct Pod {
     pub marked: bool,
     /// Ready condition true.
     pub ready: bool,
-    /// At the newest revision.
-    pub current: bool,
+    /// Its replacement would be of the same revision.
+    pub keeps_revision: bool,
     /// Asks not to be disrupted.
     pub kept: bool,
     /// `metadata.creationTimestamp`.
@@ -150,6 +152,8 @@ pub struct Circumstances {
     pub limit_free: bool,
     /// `controller.cooldown`.
     pub cooldown: Duration,
+    /// When this leader's term began, if the caller leads: the last act of the one before may not be seen yet.
+    pub term_began: Option<Timestamp>,
     /// `distribution.scaleDownOrder: pod-deletion-cost`.
     pub seating: bool,
     /// The last unproven eviction of this workload, until one came back steered.
@@ -251,6 +255,8 @@ pub fn decide(
     let realized = Realized::count(&snapshot.pods);
     let drift = drift(&snapshot.policy, wanted, realized);
     let step = match settled(snapshot, circumstances) {
+        // No event of this workload may tell that the view is whole again.
+        Err(Reason::IndexStale) => Step::wait_until(Reason::IndexStale, later(now, STALE_PAUSE)),
         Err(reason) => Step::wait(reason),
         Ok(()) => match drift {
             None => at_rest(snapshot, circumstances, wanted, realized),
@@ -338,7 +344,7 @@ fn at_rest(snapshot: &Snapshot, circumstances: &Circumstances, wanted: Split, re
         Nature::Interchangeable if circumstances.seating && snapshot.pods.iter().all(|pod| pod.ready) => {
             seatings(snapshot)
         }
-        Nature::Interchangeable | Nature::Ordinal { on_delete: _ } => Vec::new(),
+        Nature::Interchangeable | Nature::Ordinal { ordered: _ } => Vec::new(),
     };
     if seats.is_empty() {
         return Step::wait(Reason::OnTarget);
@@ -379,8 +385,8 @@ fn relocate(
     if let Some(step) = closed_window(&snapshot.policy.window.value, now) {
         return step;
     }
-    if let Some(until) = snapshot.last_change.and_then(|last| later(last, circumstances.cooldown)).filter(|t| *t > now)
-    {
+    let last = snapshot.last_change.max(circumstances.term_began);
+    if let Some(until) = last.and_then(|last| later(last, circumstances.cooldown)).filter(|until| *until > now) {
         return Step::wait_until(Reason::CoolingDown, Some(until));
     }
     let probe = match proof(snapshot, circumstances.probe, now) {
@@ -391,21 +397,24 @@ fn relocate(
         return Step::wait_until(Reason::NoCapacity { capacity: drift.from.other() }, Some(until));
     }
     let candidates = candidates(snapshot, drift.from);
-    let (free, protections) = split_protected(snapshot, &candidates);
+    let (free, protections) = split_protected(&candidates);
     if let Some(pod) = unready_stayer(snapshot, &free, drift) {
         return Step::wait(Reason::WaitingForReady { pod: pod.name.clone() });
     }
-    let Some(pod) = free.first() else {
+    let Some(pod) = free.iter().find(|pod| keeps_from_coming_back(snapshot, pod).is_none()) else {
+        let waited_for = free.first().and_then(|pod| keeps_from_coming_back(snapshot, pod));
+        let waiting = waited_for.map(|other| Reason::WaitingForReady { pod: other.name.clone() });
         // Drift means that there is a candidate; with none free, the first one is protected.
-        return Step::wait(protections.into_iter().next().unwrap_or(Reason::Scaling));
+        return Step::wait(waiting.or_else(|| protections.into_iter().next()).unwrap_or(Reason::Scaling));
     };
+    if !circumstances.limit_free {
+        return Step::wait(Reason::LimitReached);
+    }
+    // Last, for it looks at all nodes.
     match room(drift.from.other()) {
         Room::Enough => {}
         Room::None => return Step::wait(Reason::NoCapacity { capacity: drift.from.other() }),
         Room::Excluded => return Step::wait(Reason::PlacementConflict { wanted: drift.from.other() }),
-    }
-    if !circumstances.limit_free {
-        return Step::wait(Reason::LimitReached);
     }
     Step {
         action: Some(Action::Evict { pod: pod.name.clone(), uid: pod.uid.clone(), probe }),
@@ -459,11 +468,11 @@ fn candidates(snapshot: &Snapshot, from: CapacityType) -> Vec<&Pod> {
 }
 
 /// The candidates that may go, in their order, and what protects the others.
-fn split_protected<'a>(snapshot: &Snapshot, candidates: &[&'a Pod]) -> (Vec<&'a Pod>, Vec<Reason>) {
+fn split_protected<'a>(candidates: &[&'a Pod]) -> (Vec<&'a Pod>, Vec<Reason>) {
     let mut free = Vec::new();
     let mut protections = Vec::new();
     for pod in candidates {
-        match protection(snapshot.nature, pod) {
+        match protection(pod) {
             None => free.push(*pod),
             Some(reason) => protections.push(reason),
         }
@@ -471,18 +480,27 @@ fn split_protected<'a>(snapshot: &Snapshot, candidates: &[&'a Pod]) -> (Vec<&'a 
     (free, protections)
 }
 
-fn protection(nature: Nature, pod: &Pod) -> Option<Reason> {
+fn protection(pod: &Pod) -> Option<Reason> {
     if pod.kept {
         return Some(Reason::PodsKept);
     }
-    match nature {
-        Nature::Ordinal { on_delete: true } if !pod.current => return Some(Reason::OutdatedPods),
-        Nature::Ordinal { on_delete: _ } | Nature::Interchangeable => {}
+    if !pod.keeps_revision {
+        return Some(Reason::OutdatedPods);
     }
     match &pod.budgets {
         Budgets::None | Budgets::One { name: _, allows: true } => None,
         Budgets::One { name, allows: false } => Some(Reason::MoveBlockedByPdb { pdb: name.clone() }),
         Budgets::Several => Some(Reason::SeveralPdbs { pod: pod.name.clone() }),
+    }
+}
+
+/// The pod for which the StatefulSet's controller would wait before it creates this one anew.
+fn keeps_from_coming_back<'a>(snapshot: &'a Snapshot, pod: &Pod) -> Option<&'a Pod> {
+    match snapshot.nature {
+        Nature::Interchangeable | Nature::Ordinal { ordered: false } => None,
+        Nature::Ordinal { ordered: true } => {
+            snapshot.pods.iter().filter(|other| !other.ready && other.slot < pod.slot).min_by_key(|other| other.slot)
+        }
     }
 }
 

@@ -5,7 +5,9 @@
 //! decides nothing: decisions are in `spotalis-core`, which its snapshots feed.
 
 mod admit;
+mod autoscaler;
 mod convert;
+mod mark;
 mod nodes;
 mod pods;
 mod snapshot;
@@ -27,9 +29,10 @@ use spotalis_core::policy::{self, Declared, Defaults, Policy, Problem};
 use spotalis_core::selector::{Labels, Selector};
 use spotalis_core::steering::SteeringRules;
 
-pub use admit::{Answer, Newcomer, Untouched};
-pub use snapshot::{NodeSummary, PodView, WorkloadView};
+pub use admit::{Answer, Look, Newcomer, Untouched};
+pub use snapshot::{NodeSummary, Outlook, PodView, WorkloadView};
 
+use self::mark::Mark;
 use crate::intern::Interner;
 use crate::slim;
 
@@ -141,6 +144,8 @@ pub enum View {
     PodDisruptionBudgets,
     /// Karpenter NodePools, where the kind exists.
     NodePools,
+    /// The one ConfigMap in which the cluster-autoscaler reports, where there is one.
+    AutoscalerStatus,
 }
 
 impl View {
@@ -155,6 +160,9 @@ impl View {
         Self::PodDisruptionBudgets,
     ];
 
+    /// The views that say who provides nodes. Each is one watch, whatever namespaces are managed.
+    pub const PROVISIONERS: [Self; 2] = [Self::NodePools, Self::AutoscalerStatus];
+
     /// The resource's plural name: metric label, log field.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -166,6 +174,7 @@ impl View {
             Self::Pods => "pods",
             Self::PodDisruptionBudgets => "poddisruptionbudgets",
             Self::NodePools => "nodepools",
+            Self::AutoscalerStatus => "configmaps",
         }
     }
 }
@@ -225,8 +234,8 @@ struct ReplicaSetRecord {
     /// The Deployment's UID, if one controls it.
     deployment: Option<Arc<str>>,
     replicas: u32,
-    /// The template carries an admission id that somebody copied there.
-    forged: bool,
+    /// The admission id in its template, copied there by somebody.
+    copied: Option<Mark>,
     epoch: Epoch,
 }
 
@@ -237,7 +246,7 @@ struct OwnerRecord {
     pods: BTreeSet<PodKey>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct PdbRecord {
     /// `None` selects nothing.
     selector: Option<Selector>,
@@ -274,11 +283,12 @@ pub struct Index {
     usage: BTreeMap<Arc<str>, nodes::Usage>,
     pdbs: BTreeMap<(Arc<str>, Arc<str>), PdbRecord>,
     node_pools: BTreeMap<Arc<str>, NodePoolRecord>,
-    /// What the cluster-autoscaler's status says it manages.
-    autoscaled: bool,
+    autoscaler: Option<autoscaler::AutoscalerRecord>,
     sources: BTreeMap<Source, Currency>,
     last_epoch: Epoch,
     changed: BTreeSet<WorkloadKey>,
+    /// A node, or who provides them, is not what it was.
+    room_changed: bool,
 }
 
 impl Index {
@@ -300,10 +310,11 @@ impl Index {
             usage: BTreeMap::new(),
             pdbs: BTreeMap::new(),
             node_pools: BTreeMap::new(),
-            autoscaled: false,
+            autoscaler: None,
             sources: BTreeMap::new(),
             last_epoch: 0,
             changed: BTreeSet::new(),
+            room_changed: false,
         }
     }
 
@@ -324,6 +335,11 @@ impl Index {
     /// The workloads that something happened to since the last call, in order.
     pub fn take_changed(&mut self) -> BTreeSet<WorkloadKey> {
         std::mem::take(&mut self.changed)
+    }
+
+    /// Whether nodes, or who provides them, changed since the last call.
+    pub fn take_room_changed(&mut self) -> bool {
+        std::mem::take(&mut self.room_changed)
     }
 
     /// What the API server calls a workload.
@@ -375,10 +391,20 @@ impl Index {
         View::REQUIRED.iter().all(|view| self.view_is(*view, |currency| currency.is_fresh(now)))
     }
 
-    /// Ends reservations that ran out, unless the pod watch is in doubt.
+    /// Whether every required view may be acted upon and none is being read anew: pages of a list that has not ended mix
+    /// two moments.
+    pub fn is_whole(&self, now: Timestamp) -> bool {
+        let whole = |currency: Currency| currency.is_fresh(now) && currency.disconnected.is_none();
+        View::REQUIRED.iter().all(|view| self.view_is(*view, whole))
+    }
+
+    /// Ends reservations that ran out, unless the pod watch is in doubt. They run out by the time at which something was last
+    /// heard: a silent watch may hide the pods that would settle them.
     pub fn expire_reservations(&mut self, now: Timestamp) {
         if self.view_is(View::Pods, |currency| currency.is_fresh(now) && currency.disconnected.is_none()) {
-            self.owners.values_mut().for_each(|owner| owner.ledger.expire(now));
+            let heard =
+                self.currency(View::Pods).map(|currency| currency.heard).min().map_or(now, |heard| heard.min(now));
+            self.owners.values_mut().for_each(|owner| owner.ledger.expire(heard));
             self.owners.retain(|_, owner| !owner.pods.is_empty() || !owner.ledger.is_empty());
         }
     }
@@ -512,7 +538,7 @@ impl Index {
             namespace,
             deployment: deployment.clone(),
             replicas: convert::replicas(object.spec.replicas),
-            forged: convert::is_forged(&object.spec.template.metadata),
+            copied: Mark::in_template(&object.spec.template.metadata),
             epoch,
         };
         let old = self.replica_sets.insert(uid.clone(), record).and_then(|old| old.deployment);
@@ -580,19 +606,31 @@ impl Index {
             epoch,
         };
         let namespace = key.0.clone();
-        self.pdbs.insert(key, record);
-        self.mark_namespace(&namespace);
+        let same = self.pdbs.get(&key).is_some_and(|old| PdbRecord { epoch, ..old.clone() } == record);
+        let old = self.pdbs.insert(key, record.clone());
+        if !same {
+            self.mark_selected(&namespace, old.iter().chain([&record]));
+        }
     }
 
     /// A PodDisruptionBudget is gone.
     pub fn delete_pdb(&mut self, namespace: &str, name: &str) {
         let key = (self.strings.intern(namespace), self.strings.intern(name));
-        self.pdbs.remove(&key);
-        self.mark_namespace(namespace);
+        let old = self.pdbs.remove(&key);
+        self.mark_selected(namespace, old.iter());
     }
 
-    fn mark_namespace(&mut self, namespace: &str) {
-        let keys: Vec<WorkloadKey> = self.workloads_in(namespace).cloned().collect();
+    /// Marks the workloads whose pods one of these budgets selects. Labels that somebody adds to a running pod are found by
+    /// the next look.
+    fn mark_selected<'a>(&mut self, namespace: &str, budgets: impl Iterator<Item = &'a PdbRecord> + Clone) {
+        let selected = |key: &&WorkloadKey| {
+            let labels = self.workloads.get(*key).map(|record| &record.object.spec.template.metadata.labels);
+            let selects = |budget: &PdbRecord| {
+                budget.selector.as_ref().zip(labels).is_some_and(|(selector, labels)| selector.matches(labels))
+            };
+            budgets.clone().any(selects)
+        };
+        let keys: Vec<WorkloadKey> = self.workloads_in(namespace).filter(selected).cloned().collect();
         self.changed.extend(keys);
     }
 
@@ -600,17 +638,13 @@ impl Index {
     pub fn apply_node_pool(&mut self, object: &slim::NodePool, epoch: Epoch) {
         let name = self.strings.intern(&*object.metadata.name);
         let provides = CapacityType::ALL.map(|capacity| convert::provides(object, capacity));
-        self.node_pools.insert(name, NodePoolRecord { provides, epoch });
+        let old = self.node_pools.insert(name, NodePoolRecord { provides, epoch });
+        self.room_changed |= old.is_none_or(|old| old.provides != provides);
     }
 
     /// A Karpenter NodePool is gone.
     pub fn delete_node_pool(&mut self, name: &str) {
         self.node_pools.remove(name);
-    }
-
-    /// Whether the cluster-autoscaler reports that it is at work.
-    pub fn set_autoscaled(&mut self, autoscaled: bool) {
-        self.autoscaled = autoscaled;
     }
 
     // ---- Lists ----
@@ -648,6 +682,7 @@ impl Index {
                 gone.iter().for_each(|(namespace, name)| self.delete_pdb(namespace, name));
             }
             View::NodePools => self.node_pools.retain(|_, record| record.epoch >= epoch),
+            View::AutoscalerStatus => self.autoscaler = self.autoscaler.take().filter(|record| record.epoch >= epoch),
         }
     }
 

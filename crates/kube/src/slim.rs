@@ -324,6 +324,8 @@ slim! {
         update_strategy: UpdateStrategy,
         /// How a StatefulSet counts.
         ordinals: Option<Ordinals>,
+        /// In which order a StatefulSet creates its pods: `OrderedReady` or `Parallel`.
+        pod_management_policy: Box<str>,
     }
 
     /// The status of a Deployment or StatefulSet.
@@ -336,6 +338,8 @@ slim! {
         updated_replicas: i32,
         /// The newest revision of a StatefulSet.
         update_revision: Box<str>,
+        /// The revision of its pods that are not updated yet, or not to be.
+        current_revision: Box<str>,
     }
 
     /// The spec of a ReplicaSet.
@@ -402,6 +406,8 @@ slim! {
     NodePoolSpec {
         /// What it makes.
         template: NodePoolTemplate,
+        /// How much of each resource its nodes may have together.
+        limits: BTreeMap<Box<str>, Quantity>,
     }
 
     /// The template of a NodePool.
@@ -420,6 +426,14 @@ slim! {
     NodePoolStatus {
         /// Conditions.
         conditions: Vec<Condition>,
+        /// How much of each resource its nodes have together.
+        resources: BTreeMap<Box<str>, Quantity>,
+    }
+
+    /// The data of the cluster-autoscaler's ConfigMap.
+    AutoscalerData {
+        /// Its report.
+        status: Box<str>,
     }
 }
 
@@ -523,6 +537,11 @@ kinds! {
         spec: NodePoolSpec,
         /// Its status.
         status: NodePoolStatus,
+    }
+    /// The ConfigMap in which the cluster-autoscaler reports.
+    AutoscalerStatus {
+        /// Its data.
+        data: AutoscalerData,
     }
 }
 

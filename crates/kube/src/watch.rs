@@ -19,6 +19,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::index::{Currency, Epoch, Index, Source, View, WorkloadKind};
+use crate::names;
 use crate::slim::{self, Slim};
 
 /// Objects per page of a list.
@@ -31,6 +32,9 @@ const PAGE_TIMEOUT: Duration = Duration::from_mins(1);
 const LINE_TIMEOUT: Duration = Duration::from_mins(2);
 /// First and longest pause after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// The longest pause while nobody answers: as soon as the API server is back, pods are created, and until the watches are
+/// back as well they go to on-demand.
+const UNREACHABLE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +43,8 @@ pub struct Resource {
     /// `/api/v1` or `/apis/GROUP/VERSION`.
     api: &'static str,
     namespaced: bool,
+    /// The one object of interest, in its namespace.
+    only: Option<(&'static str, &'static str)>,
 }
 
 impl Resource {
@@ -46,18 +52,29 @@ impl Resource {
     pub const fn of(view: View) -> Self {
         let (api, namespaced) = match view {
             View::Namespaces | View::Nodes => ("/api/v1", false),
-            View::Pods => ("/api/v1", true),
+            View::Pods | View::AutoscalerStatus => ("/api/v1", true),
             View::Deployments | View::StatefulSets | View::ReplicaSets => ("/apis/apps/v1", true),
             View::PodDisruptionBudgets => ("/apis/policy/v1", true),
             View::NodePools => ("/apis/karpenter.sh/v1", false),
         };
-        Self { view, api, namespaced }
+        let only = match view {
+            View::AutoscalerStatus => Some(names::CLUSTER_AUTOSCALER_STATUS),
+            View::Namespaces
+            | View::Nodes
+            | View::Pods
+            | View::Deployments
+            | View::StatefulSets
+            | View::ReplicaSets
+            | View::PodDisruptionBudgets
+            | View::NodePools => None,
+        };
+        Self { view, api, namespaced, only }
     }
 
-    /// The collection's path, within `namespace` if it has namespaces and one is given.
+    /// The collection's path, within `namespace` if it has namespaces and one is given. A single object has its own.
     pub fn path(self, namespace: Option<&str>) -> String {
-        let Self { view, api, namespaced } = self;
-        match namespace.filter(|_| namespaced) {
+        let Self { view, api, namespaced, only } = self;
+        match only.map(|(own, _)| own).or(namespace).filter(|_| namespaced) {
             Some(namespace) => format!("{api}/namespaces/{namespace}/{}", view.as_str()),
             None => format!("{api}/{}", view.as_str()),
         }
@@ -66,6 +83,11 @@ impl Resource {
     /// Whether its objects live in namespaces.
     pub const fn is_namespaced(self) -> bool {
         self.namespaced
+    }
+
+    /// The field selector of a single object. A role that names the object allows just this list and watch.
+    fn field_selector(self) -> Option<String> {
+        self.only.map(|(_, name)| format!("metadata.name={name}"))
     }
 
     /// The API group, empty for the core one.
@@ -147,6 +169,15 @@ impl Failure {
         self.code() == Some(404)
     }
 
+    /// Whether the API server said nothing at all.
+    fn is_unanswered(&self) -> bool {
+        match self {
+            Self::Api { source, verb: _, resource: _ } => !matches!(source, kube::Error::Api(_)),
+            Self::Silent { .. } => true,
+            Self::TooOld { .. } | Self::Unreadable { .. } => false,
+        }
+    }
+
     /// What is missing, if it is forbidden, and the command that shows it.
     pub fn forbidden_hint(&self) -> Option<String> {
         let Self::Api { verb, resource, source: _ } = self else { return None };
@@ -213,7 +244,8 @@ const fn kind_of(view: View) -> WorkloadKind {
         | View::ReplicaSets
         | View::Pods
         | View::PodDisruptionBudgets
-        | View::NodePools => WorkloadKind::Deployment,
+        | View::NodePools
+        | View::AutoscalerStatus => WorkloadKind::Deployment,
     }
 }
 
@@ -244,6 +276,16 @@ impl Indexed for slim::NodePool {
 
     fn delete(&self, index: &mut Index, _: View) {
         index.delete_node_pool(&self.metadata.name);
+    }
+}
+
+impl Indexed for slim::AutoscalerStatus {
+    fn apply(self, index: &mut Index, _: View, epoch: Epoch) {
+        index.apply_autoscaler_status(&self, epoch);
+    }
+
+    fn delete(&self, index: &mut Index, _: View) {
+        index.delete_autoscaler_status();
     }
 }
 
@@ -284,6 +326,7 @@ pub async fn pump<K: Indexed + std::fmt::Debug>(
             Some(seen) => pump.watch::<K>(seen).await,
         };
         let mut least = Duration::ZERO;
+        let mut most = BACKOFF.1;
         match step {
             Ok(Ended::WithNews) => continue,
             // A server that accepts watches and ends them at once is not to be asked in a tight loop.
@@ -294,6 +337,9 @@ pub async fn pump<K: Indexed + std::fmt::Debug>(
                 if failure.is_absent() {
                     least = absent_pause;
                 }
+                if failure.is_unanswered() {
+                    most = UNREACHABLE_PAUSE;
+                }
                 match failure {
                     Failure::TooOld { verb: _, resource: _ } => version = None,
                     // Waited for long enough. A kind of which the API server never had an event gets no bookmarks
@@ -303,8 +349,8 @@ pub async fn pump<K: Indexed + std::fmt::Debug>(
                 }
             }
         }
-        tokio::time::sleep(pump.pause.max(least)).await;
-        pump.pause = (pump.pause * 2).min(BACKOFF.1);
+        tokio::time::sleep(pump.pause.min(most).max(least)).await;
+        pump.pause = (pump.pause * 2).min(most);
     }
 }
 
@@ -364,14 +410,15 @@ impl Pump {
     /// Lists everything; the resource version to watch from.
     async fn list<K: Indexed>(&mut self) -> Result<String, Failure> {
         self.epoch = self.sink.index.lock().begin_list();
-        let mut params = ListParams::default().limit(PAGE);
+        let first = ListParams { field_selector: self.resource.field_selector(), ..ListParams::default() }.limit(PAGE);
+        let mut params = first.clone();
         loop {
             let request =
                 kube::core::Request::new(&self.path).list(&params).map_err(|error| self.request_error(error))?;
             let text = self.timed("list", self.client.request_text(request)).await?;
             let next = self.read_page::<K>(&text)?;
             if let Some(token) = next.r#continue.filter(|token| !token.is_empty()) {
-                params = ListParams::default().limit(PAGE).continue_token(&token);
+                params = first.clone().continue_token(&token);
             } else {
                 let now = (self.sink.now)();
                 {
@@ -408,7 +455,8 @@ impl Pump {
     /// failure makes the next watch tell again what is known: an old event after a newer one would turn back time.
     async fn watch<K: Indexed>(&mut self, seen: &mut String) -> Result<Ended, Failure> {
         let resource = self.resource.view.as_str();
-        let params = WatchParams::default().timeout(WATCH_SECONDS);
+        let field_selector = self.resource.field_selector();
+        let params = WatchParams { field_selector, ..WatchParams::default() }.timeout(WATCH_SECONDS);
         let request =
             kube::core::Request::new(&self.path).watch(&params, seen).map_err(|error| self.request_error(error))?;
         let stream = self.timed("watch", self.client.request_events::<K>(request)).await?;

@@ -23,11 +23,19 @@ pub fn eviction(namespace: &str, pod: &str, uid: &str) -> Request<Vec<u8>> {
     request("POST", &format!("/api/v1/namespaces/{namespace}/pods/{pod}/eviction"), "application/json", &body)
 }
 
-/// The slot of a running pod and the deletion cost that goes with it, in one PATCH. A wrong UID answers 422.
-pub fn seat(namespace: &str, pod: &str, uid: &str, slot: u32) -> Request<Vec<u8>> {
+/// A pod as it is stored now.
+pub fn get_pod(namespace: &str, pod: &str) -> Request<Vec<u8>> {
+    let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}");
+    Request::get(path).body(Vec::new()).expect("names of stored objects are valid in a path")
+}
+
+/// The slot of a running pod and the deletion cost that goes with it, in one PATCH of the pod as it was just read: what
+/// somebody else wrote since is not overwritten. An older resourceVersion answers 409, a wrong UID 422.
+pub fn seat(namespace: &str, pod: &str, uid: &str, resource_version: &str, slot: u32) -> Request<Vec<u8>> {
     let body = json!({
         "metadata": {
             "uid": uid,
+            "resourceVersion": resource_version,
             "annotations": { keys::SLOT: slot.to_string(), names::POD_DELETION_COST: format!("-{slot}") },
         },
     });
@@ -57,12 +65,12 @@ mod tests {
     }
 
     #[test]
-    fn a_seat_is_one_merge_patch_with_the_uid() {
-        let request = seat("shop", "web-1", "u-1", 7);
+    fn a_seat_is_one_merge_patch_with_uid_and_version() {
+        let request = seat("shop", "web-1", "u-1", "12", 7);
         let body: serde_json::Value = serde_json::from_slice(request.body()).unwrap();
         assert_eq!(
             body,
-            json!({ "metadata": { "uid": "u-1", "annotations": {
+            json!({ "metadata": { "uid": "u-1", "resourceVersion": "12", "annotations": {
                 "spotalis.io/slot": "7", "controller.kubernetes.io/pod-deletion-cost": "-7" } } })
         );
     }

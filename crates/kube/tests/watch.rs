@@ -510,6 +510,8 @@ fn where_each_view_is_read() {
         (View::ReplicaSets, None, "/apis/apps/v1/replicasets", "apps"),
         (View::PodDisruptionBudgets, Some("shop"), "/apis/policy/v1/namespaces/shop/poddisruptionbudgets", "policy"),
         (View::NodePools, Some("shop"), "/apis/karpenter.sh/v1/nodepools", "karpenter.sh"),
+        (View::AutoscalerStatus, None, "/api/v1/namespaces/kube-system/configmaps", ""),
+        (View::AutoscalerStatus, Some("shop"), "/api/v1/namespaces/kube-system/configmaps", ""),
     ] {
         let resource = Resource::of(view);
         assert_eq!((&*resource.path(namespace), resource.group()), (path, group));

@@ -229,7 +229,12 @@ pub enum ApiError {
     #[error("the API server does not accept our credentials for {verb} {resource}; they may have expired", verb = .0.verb, resource = .0.resource)]
     Unauthorized(Call),
     /// 403: a missing permission, an admission policy, or a quota.
-    #[error("not allowed to {verb} {resource}: {message}; check the roles that the chart installs", verb = .call.verb, resource = .call.resource)]
+    #[error(
+        "not allowed to {verb} {resource}: {message}; `kubectl auth can-i {verb} {resource} --as USER` tells a missing \
+         permission from somebody's policy",
+        verb = .call.verb,
+        resource = .call.resource
+    )]
     Forbidden {
         /// What was tried.
         call: Call,
@@ -481,6 +486,18 @@ impl RateLimit {
         }
     }
 
+    /// Takes the next turn if it is due now.
+    pub fn try_turn(&self) -> bool {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        let full_at = state.full_at.max(now) + state.interval;
+        let due = full_at.checked_sub(state.tolerance).is_none_or(|at| at <= now) && state.paused_until <= now;
+        if due {
+            state.full_at = full_at;
+        }
+        due
+    }
+
     /// No turns before `delay` is over.
     pub fn pause(&self, delay: Duration) {
         let mut state = self.state.lock();
@@ -572,7 +589,11 @@ mod tests {
     #[test]
     fn a_refusal_names_what_was_tried() {
         let error = accepted(PATCH, answer(403, &[], &status(403, "Forbidden", "{}"))).unwrap_err();
-        assert_eq!(error.to_string(), "not allowed to patch nodes: the words; check the roles that the chart installs");
+        assert_eq!(
+            error.to_string(),
+            "not allowed to patch nodes: the words; `kubectl auth can-i patch nodes --as USER` tells a missing permission \
+             from somebody's policy"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -123,7 +123,7 @@ impl EventRecorder {
         reporter: Reporter,
         clock: Clock,
         metrics: EventMetrics,
-        pace: RateLimit,
+        pace: Arc<RateLimit>,
         capacity: usize,
         shutdown: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
@@ -211,7 +211,7 @@ struct Publisher {
     reporter: Reporter,
     clock: Clock,
     metrics: EventMetrics,
-    pace: RateLimit,
+    pace: Arc<RateLimit>,
     /// Together with a counter it makes names that no other process makes.
     seed: String,
     published: u64,

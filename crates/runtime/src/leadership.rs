@@ -31,7 +31,7 @@ use crate::apiclient::{ApiError, Call, explain};
 use crate::metrics::{Kind, MetricDoc};
 
 /// On the Lease: `host:port` at which the holder takes decisions forwarded by the other replicas.
-pub const PEER_ADDRESS: &str = "spotalis.io/peer-address";
+pub use spotalis_core::policy::keys::PEER_ADDRESS;
 
 const FIELD_MANAGER: &str = "spotalis";
 

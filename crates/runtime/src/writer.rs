@@ -1,8 +1,8 @@
 //! The way by which a leader's writes leave: paced, announced, fenced, bounded.
 //!
-//! The order matters. Waiting for a turn comes first, because it may take long; the question whether we still lead comes
-//! last before the send; and the send ends when leadership would. What to write, and whether to write it again, is not
-//! decided here.
+//! The order matters. The turn comes first, because it may take long, and whoever waited for one looks again before deciding
+//! what to write; the question whether we still lead comes last before the send; and the send ends when leadership would.
+//! What to write, and whether to write it again, is not decided here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use http::{Request, Response};
 use kube::Client;
 
 use crate::apiclient::{ApiError, Call, RateLimit, TransportError, accepted, send};
-use crate::leadership::{Leadership, NotLeading, Permit};
+use crate::leadership::{Leadership, NotLeading};
 
 /// A write that did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -25,14 +25,10 @@ pub enum WriteError {
     Api(#[from] ApiError),
 }
 
-/// Who needs to lead for a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fence {
-    /// Only the leader may do it.
-    Leader,
-    /// Every replica may: it is idempotent, and urgent.
-    Anyone,
-}
+/// A turn at the common pace: one request may leave.
+#[derive(Debug)]
+#[must_use = "the turn is spent"]
+pub struct Turn(());
 
 /// Sends writes; clones share the pace.
 #[derive(Clone, Debug)]
@@ -42,7 +38,7 @@ pub struct Writer {
 
 struct Inner {
     client: Client,
-    pace: RateLimit,
+    pace: Arc<RateLimit>,
     leadership: Leadership,
     /// No write may take longer.
     limit: Duration,
@@ -56,52 +52,44 @@ impl std::fmt::Debug for Inner {
 
 impl Writer {
     /// Writes through `client`, at most so fast as `pace` allows, each for at most `limit`.
-    pub fn new(client: Client, pace: RateLimit, leadership: Leadership, limit: Duration) -> Self {
+    pub fn new(client: Client, pace: Arc<RateLimit>, leadership: Leadership, limit: Duration) -> Self {
         Self { inner: Arc::new(Inner { client, pace, leadership, limit }) }
     }
 
-    /// The client, for reads.
-    pub fn client(&self) -> &Client {
-        &self.inner.client
+    /// The next turn, if it is due now.
+    pub fn try_turn(&self) -> Option<Turn> {
+        self.inner.pace.try_turn().then_some(Turn(()))
     }
 
-    /// The pace, to be shared with reads and changed on reload.
-    pub fn pace(&self) -> &RateLimit {
-        &self.inner.pace
+    /// The next turn, whenever it comes. What was decided before is old by then.
+    pub async fn turn(&self) -> Turn {
+        self.inner.pace.turn().await;
+        Turn(())
     }
 
-    /// Whose leadership the writes need.
-    pub fn leadership(&self) -> &Leadership {
-        &self.inner.leadership
-    }
-
-    /// Sends `request` once and returns the body of a success.
+    /// Sends `request` once, if this replica leads, and returns the body of a success.
     ///
-    /// A throttled answer slows all writes down. When the future is dropped before the request has left, it does not leave.
-    pub async fn write(&self, call: Call, fence: Fence, request: Request<Vec<u8>>) -> Result<Bytes, WriteError> {
-        let response = self.exchange(call, fence, request).await?;
+    /// A throttled answer slows everybody down. When the future is dropped before the request has left, it does not leave.
+    pub async fn write(&self, Turn(()): Turn, call: Call, request: Request<Vec<u8>>) -> Result<Bytes, WriteError> {
+        let Inner { client, pace: _, leadership, limit } = &*self.inner;
+        let permit = leadership.permit()?;
+        let sent = send(client, request, permit.remaining().min(*limit)).await;
+        drop(permit);
+        Ok(self.outcome(call, sent)?)
+    }
+
+    /// Sends `request`, which changes nothing, once.
+    pub async fn read(&self, Turn(()): Turn, call: Call, request: Request<Vec<u8>>) -> Result<Bytes, ApiError> {
+        let Inner { client, pace: _, leadership: _, limit } = &*self.inner;
+        self.outcome(call, send(client, request, *limit).await)
+    }
+
+    fn outcome(&self, call: Call, sent: Result<Response<Bytes>, TransportError>) -> Result<Bytes, ApiError> {
+        let response = sent.map_err(|source| ApiError::Transport { call, source })?;
         let outcome = accepted(call, response);
         if let Err(ApiError::Throttled { retry_after }) = &outcome {
             self.inner.pace.pause(*retry_after);
         }
-        Ok(outcome?)
-    }
-
-    async fn exchange(
-        &self,
-        call: Call,
-        fence: Fence,
-        request: Request<Vec<u8>>,
-    ) -> Result<Response<Bytes>, WriteError> {
-        let Inner { client, pace, leadership, limit } = &*self.inner;
-        pace.turn().await;
-        let permit = match fence {
-            Fence::Leader => Some(leadership.permit()?),
-            Fence::Anyone => None,
-        };
-        let remaining = permit.as_ref().map_or(Duration::MAX, Permit::remaining);
-        let sent = send(client, request, remaining.min(*limit)).await;
-        drop(permit);
-        Ok(sent.map_err(|source: TransportError| ApiError::Transport { call, source })?)
+        outcome
     }
 }

@@ -153,7 +153,7 @@ fn rig(capacity: usize) -> Rig {
     let (store, metrics, shutdown) = (Store::default(), EventMetrics::default(), CancellationToken::new());
     let reporter = Reporter { controller: "spotalis.io/controller".into(), instance: "i".repeat(200) };
     let clock = Clock::starting_at("2026-03-01T12:00:00Z".parse().unwrap());
-    let pace = RateLimit::new(10, 20);
+    let pace = Arc::new(RateLimit::new(10, 20));
     let (recorder, publisher) =
         EventRecorder::new(store.client(), reporter, clock, metrics.clone(), pace, capacity, shutdown.clone());
     Rig { store, recorder, metrics, shutdown, publisher: tokio::spawn(publisher) }

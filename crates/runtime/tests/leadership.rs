@@ -20,7 +20,7 @@ use spotalis_core::election::Timing;
 use spotalis_runtime::Clock;
 use spotalis_runtime::apiclient::{Call, RateLimit};
 use spotalis_runtime::leadership::{Candidate, Leadership, LeadershipMetrics, PEER_ADDRESS};
-use spotalis_runtime::writer::{Fence, WriteError, Writer};
+use spotalis_runtime::writer::{WriteError, Writer};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -359,18 +359,19 @@ async fn a_write_is_fenced_last() {
     });
     let shutdown = CancellationToken::new();
     let leadership = Leadership::alone("a", Clock::system(), &LeadershipMetrics::default(), &shutdown);
-    let writer = Writer::new(Client::new(service, "default"), RateLimit::new(1, 1), leadership, S * 5);
-    writer.write(call, Fence::Leader, request()).await.unwrap();
+    let writer = Writer::new(Client::new(service, "default"), Arc::new(RateLimit::new(1, 1)), leadership, S * 5);
+    writer.write(writer.try_turn().unwrap(), call, request()).await.unwrap();
+    assert!(writer.try_turn().is_none(), "the next turn is a second away");
     let waiting = tokio::spawn({
         let writer = writer.clone();
-        async move { writer.write(call, Fence::Leader, request()).await }
+        async move { writer.write(writer.turn().await, call, request()).await }
     });
     sleep(MS * 100).await;
     shutdown.cancel();
     assert!(matches!(waiting.await.unwrap(), Err(WriteError::NotLeading(_))));
     assert_eq!(*sent.lock(), 1);
-    writer.write(call, Fence::Anyone, request()).await.unwrap();
-    assert_eq!(*sent.lock(), 2);
+    writer.read(writer.turn().await, call, request()).await.unwrap();
+    assert_eq!(*sent.lock(), 2, "whoever does not lead may still look");
 }
 
 /// A server that pushes back slows down every write, not only the one it answered.
@@ -387,10 +388,11 @@ async fn a_throttled_write_pauses_all() {
         async move { Ok::<_, Infallible>(response) }
     });
     let leadership = Leadership::alone("a", Clock::system(), &LeadershipMetrics::default(), &CancellationToken::new());
-    let writer = Writer::new(Client::new(service, "default"), RateLimit::new(50, 100), leadership, S * 5);
+    let writer = Writer::new(Client::new(service, "default"), Arc::new(RateLimit::new(50, 100)), leadership, S * 5);
     let request = || Request::patch("/nodes/n").body(Vec::new()).unwrap();
     let start = Instant::now();
-    assert!(writer.write(call, Fence::Leader, request()).await.is_err());
-    writer.write(call, Fence::Leader, request()).await.unwrap();
+    assert!(writer.write(writer.try_turn().unwrap(), call, request()).await.is_err());
+    assert!(writer.try_turn().is_none());
+    writer.write(writer.turn().await, call, request()).await.unwrap();
     assert_eq!(start.elapsed(), S * 7);
 }

@@ -1,7 +1,7 @@
 //! Writes what is added to a pod as a JSON Patch (RFC 6902), absent parents included.
 //!
 //! The only place that knows how an addition looks in JSON. What to add was decided elsewhere; nothing is removed
-//! except what an [`Amendment`] names, and what the pod says already is not said again.
+//! except what an [`Amendment`] names or what is taken away by name, and what the pod says already is not said again.
 
 use std::collections::BTreeMap;
 
@@ -22,13 +22,14 @@ pub struct PodPatch<'p> {
     pod: &'p Pod<'p>,
     labels: BTreeMap<&'p str, String>,
     annotations: BTreeMap<&'p str, String>,
+    removed: Vec<&'p str>,
     spec: Vec<Value>,
 }
 
 impl<'p> PodPatch<'p> {
     /// Nothing yet.
     pub const fn new(pod: &'p Pod<'p>) -> Self {
-        Self { pod, labels: BTreeMap::new(), annotations: BTreeMap::new(), spec: Vec::new() }
+        Self { pod, labels: BTreeMap::new(), annotations: BTreeMap::new(), removed: Vec::new(), spec: Vec::new() }
     }
 
     /// Sets a label, over another value as well.
@@ -45,12 +46,21 @@ impl<'p> PodPatch<'p> {
         self
     }
 
+    /// Takes an annotation away, if the pod has it.
+    #[must_use]
+    pub fn without_annotation(mut self, key: &'p str) -> Self {
+        if self.pod.annotation(key).is_some() {
+            self.removed.push(key);
+        }
+        self
+    }
+
     /// Adds what steering asks for: once, and decided on this very pod, for it speaks of the pod's terms by index.
     #[must_use]
     pub fn amend(mut self, amendment: &Amendment<'_>) -> Self {
         let Amendment { drop_from_node_selector, node_selector, required, preferred, tolerations } = amendment;
         for key in drop_from_node_selector {
-            self.spec.push(json!({"op": "remove", "path": below("/spec/nodeSelector", key)}));
+            self.spec.push(remove(&below("/spec/nodeSelector", key)));
         }
         if let Some((key, value)) = *node_selector {
             let has_map = self.pod.placement.node_selector.is_some();
@@ -108,9 +118,10 @@ impl<'p> PodPatch<'p> {
 
     /// The patch; `None` where the pod has everything already.
     pub fn into_bytes(self) -> Option<Vec<u8>> {
-        let Self { pod, labels, annotations, spec } = self;
+        let Self { pod, labels, annotations, removed, spec } = self;
         let mut operations = metadata("/metadata/labels", pod.labels.as_ref(), &labels);
         operations.extend(metadata("/metadata/annotations", pod.annotations.as_ref(), &annotations));
+        operations.extend(removed.into_iter().map(|key| remove(&below("/metadata/annotations", key))));
         operations.extend(spec);
         if operations.is_empty() {
             return None;
@@ -151,6 +162,10 @@ fn add(path: String, value: Value) -> Value {
     operation.insert("path".to_owned(), Value::String(path));
     operation.insert("value".to_owned(), value);
     Value::Object(operation)
+}
+
+fn remove(path: &str) -> Value {
+    json!({"op": "remove", "path": path})
 }
 
 /// The JSON Pointer (RFC 6901) of a member.

@@ -8,14 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rustls_pki_types::ServerName;
+use spotalis_core::capacity::CapacityType;
+use spotalis_core::slots::{Seat, parse_claim};
 use spotalis_runtime::leadership::Leadership;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::certs::Certificates;
@@ -23,12 +27,45 @@ use crate::certs::Certificates;
 /// The path of the leader's answer, on the peer port.
 pub const PATH: &str = "/decide";
 /// How long a follower waits for the leader.
-const PATIENCE: Duration = Duration::from_millis(20);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(20);
+/// How long connecting may take, long after which it is of no use to anybody.
+const DIAL_LIMIT: Duration = Duration::from_secs(5);
 /// Idle connections kept.
 const MOST_IDLE: usize = 16;
 
+/// After so many failures in a row the leader is asked again only now and then: a port that is blocked would cost every
+/// pod the patience.
+const FAILURES: u32 = 3;
+/// How long it is then left alone.
+const RESPITE: Duration = Duration::from_secs(1);
+/// In the leader's answer: the seat that the pod was given.
+const SEAT: &str = "spotalis-seat";
+
 /// A connection to the leader.
 type Sender = SendRequest<Full<Bytes>>;
+
+/// What the leader says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeadersAnswer {
+    /// The body of the answer to the review.
+    pub body: Bytes,
+    /// The seat that the pod was given, if any.
+    pub seat: Option<Seat>,
+}
+
+/// Tells a follower the seat beside the answer.
+pub fn tell_seat(headers: &mut HeaderMap, seat: Option<Seat>) {
+    if let Some(Seat { capacity, slot }) = seat
+        && let Ok(value) = HeaderValue::try_from(format!("{} {slot}", capacity.as_str()))
+    {
+        headers.insert(SEAT, value);
+    }
+}
+
+fn told_seat(headers: &HeaderMap) -> Option<Seat> {
+    let (capacity, slot) = headers.get(SEAT)?.to_str().ok()?.split_once(' ')?;
+    Some(Seat { capacity: CapacityType::parse(capacity)?, slot: parse_claim(slot)? })
+}
 
 /// Why the leader did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -43,14 +80,50 @@ enum PeerError {
     Exchange(#[from] hyper::Error),
     #[error("the leader answered {0}")]
     Status(StatusCode),
+    #[error("the connection to the leader was given up")]
+    GivenUp,
 }
 
 /// A follower's connections to the leader.
 pub struct PeerLink {
     leadership: Leadership,
+    /// Our own name: for a while after we resigned the Lease still says that we lead.
+    identity: Box<str>,
     certificates: Arc<Certificates>,
-    /// Connections without a request, of the leader with this address.
-    idle: Mutex<(Box<str>, Vec<Sender>)>,
+    pool: Arc<Mutex<Pool>>,
+}
+
+/// Connections to the leader with this address, and how it went lately.
+#[derive(Default)]
+struct Pool {
+    leader: Box<str>,
+    /// Without a request.
+    idle: Vec<Sender>,
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+impl Pool {
+    /// Forgets another leader's connections and failures.
+    fn of(&mut self, leader: &str) -> &mut Self {
+        if &*self.leader != leader {
+            *self = Self { leader: leader.into(), ..Self::default() };
+        }
+        self
+    }
+
+    fn keep(&mut self, leader: &str, sender: Sender) {
+        if &*self.leader == leader && self.idle.len() < MOST_IDLE {
+            self.idle.push(sender);
+        }
+    }
+
+    fn went(&mut self, leader: &str, well: bool) {
+        if &*self.leader == leader {
+            self.failures = if well { 0 } else { self.failures.saturating_add(1) };
+            self.not_before = (self.failures >= FAILURES).then(|| Instant::now() + RESPITE);
+        }
+    }
 }
 
 impl std::fmt::Debug for PeerLink {
@@ -60,9 +133,9 @@ impl std::fmt::Debug for PeerLink {
 }
 
 impl PeerLink {
-    /// Asks whoever `leadership` says, showing what `certificates` has.
-    pub fn new(leadership: Leadership, certificates: Arc<Certificates>) -> Self {
-        Self { leadership, certificates, idle: Mutex::default() }
+    /// Asks whoever `leadership` says, unless that is `identity`, showing what `certificates` has.
+    pub fn new(leadership: Leadership, identity: &str, certificates: Arc<Certificates>) -> Self {
+        Self { leadership, identity: identity.into(), certificates, pool: Arc::default() }
     }
 
     /// Whether this replica's own ledger is the truth.
@@ -71,10 +144,12 @@ impl PeerLink {
     }
 
     /// The leader's answer to a review, if there is another leader and it answers in time.
-    pub async fn ask(&self, review: &[u8]) -> Option<Bytes> {
-        let leader = self.leadership.leader()?.peer_address.filter(|_| !self.leads())?;
-        let exchange = tokio::time::timeout(PATIENCE, self.exchange(&leader, review));
-        match exchange.await {
+    pub async fn ask(&self, review: &[u8]) -> Option<LeadersAnswer> {
+        let leader = self.leadership.leader().filter(|leader| leader.identity != self.identity)?.peer_address?;
+        if self.pool.lock().of(&leader).not_before.is_some_and(|until| until > Instant::now()) {
+            return None;
+        }
+        let answer = match tokio::time::timeout(PATIENCE, self.exchange(&leader, review)).await {
             Ok(Ok(answer)) => Some(answer),
             Ok(Err(error)) => {
                 tracing::debug!(%leader, error = %spotalis_runtime::text::chain(&error), "deciding without the leader");
@@ -84,10 +159,12 @@ impl PeerLink {
                 tracing::debug!(%leader, "deciding without the leader, which did not answer in time");
                 None
             }
-        }
+        };
+        self.pool.lock().went(&leader, answer.is_some());
+        answer
     }
 
-    async fn exchange(&self, leader: &str, review: &[u8]) -> Result<Bytes, PeerError> {
+    async fn exchange(&self, leader: &str, review: &[u8]) -> Result<LeadersAnswer, PeerError> {
         let mut sender = match self.take_idle(leader) {
             Some(sender) => sender,
             None => self.dial(leader).await?,
@@ -97,44 +174,76 @@ impl PeerLink {
             .body(Full::new(Bytes::copy_from_slice(review)))
             .map_err(|_| PeerError::Address)?;
         let response = sender.send_request(request).await?;
-        let status = response.status();
-        let answer = response.into_body().collect().await?.to_bytes();
-        self.keep_idle(leader, sender);
-        if status == StatusCode::OK { Ok(answer) } else { Err(PeerError::Status(status)) }
+        let (head, body) = response.into_parts();
+        let body = body.collect().await?.to_bytes();
+        self.pool.lock().keep(leader, sender);
+        if head.status == StatusCode::OK {
+            Ok(LeadersAnswer { body, seat: told_seat(&head.headers) })
+        } else {
+            Err(PeerError::Status(head.status))
+        }
     }
 
     fn take_idle(&self, leader: &str) -> Option<Sender> {
-        let mut idle = self.idle.lock();
-        if &*idle.0 != leader {
-            *idle = (leader.into(), Vec::new());
-        }
-        std::iter::from_fn(|| idle.1.pop()).find(SendRequest::is_ready)
+        let mut pool = self.pool.lock();
+        let pool = pool.of(leader);
+        std::iter::from_fn(|| pool.idle.pop()).find(SendRequest::is_ready)
     }
 
-    fn keep_idle(&self, leader: &str, sender: Sender) {
-        let mut idle = self.idle.lock();
-        if &*idle.0 == leader && idle.1.len() < MOST_IDLE {
-            idle.1.push(sender);
-        }
-    }
-
+    /// A new connection. One that comes too late for this pod is kept for the next.
     async fn dial(&self, leader: &str) -> Result<Sender, PeerError> {
-        let tls = self.certificates.current();
-        let peer = tls.peer.as_ref().ok_or(PeerError::NoAuthority)?;
-        let (host, _) = leader.rsplit_once(':').ok_or(PeerError::Address)?;
-        let name = match &tls.name {
-            Some(name) => name.clone(),
-            None => ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|_| PeerError::Address)?,
-        };
-        let stream = TcpStream::connect(leader).await?;
-        stream.set_nodelay(true)?;
-        let stream = TlsConnector::from(peer.client.clone()).connect(name, stream).await?;
-        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        let (hand_over, connected) = oneshot::channel();
+        let (pool, certificates, leader) = (self.pool.clone(), self.certificates.clone(), Box::<str>::from(leader));
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection to the leader ended");
+            match tokio::time::timeout(DIAL_LIMIT, connect(&certificates, &leader)).await {
+                Ok(Ok(sender)) => {
+                    if let Err(Ok(sender)) = hand_over.send(Ok(sender)) {
+                        pool.lock().keep(&leader, sender);
+                    }
+                }
+                // Nobody waits any more, or is told why.
+                Ok(Err(error)) => drop(hand_over.send(Err(error))),
+                Err(_) => {}
             }
         });
-        Ok(sender)
+        connected.await.unwrap_or(Err(PeerError::GivenUp))
+    }
+}
+
+async fn connect(certificates: &Certificates, leader: &str) -> Result<Sender, PeerError> {
+    let tls = certificates.current();
+    let peer = tls.peer.as_ref().ok_or(PeerError::NoAuthority)?;
+    let (host, _) = leader.rsplit_once(':').ok_or(PeerError::Address)?;
+    let name = match &tls.name {
+        Some(name) => name.clone(),
+        None => ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|_| PeerError::Address)?,
+    };
+    let stream = TcpStream::connect(leader).await?;
+    stream.set_nodelay(true)?;
+    let stream = TlsConnector::from(peer.client.clone()).connect(name, stream).await?;
+    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection to the leader ended");
+        }
+    });
+    Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seat_survives_the_way_to_the_follower() {
+        for seat in [None, Some(Seat { capacity: CapacityType::Spot, slot: 1 })] {
+            let mut headers = HeaderMap::new();
+            tell_seat(&mut headers, seat);
+            assert_eq!(told_seat(&headers), seat);
+        }
+        for text in ["", "spot", "spot 0", "spot -1", "both 3", "on-demand 99999999"] {
+            let headers = HeaderMap::from_iter([(SEAT.parse().unwrap(), HeaderValue::from_static(text))]);
+            assert_eq!(told_seat(&headers), None, "{text:?}");
+        }
     }
 }

@@ -14,6 +14,12 @@ use serde::{Deserialize, Serialize};
 use spotalis_core::selector::{Operator, Requirement};
 use spotalis_core::steering::{NodeSelector, NodeTerm, PodPlacement, PodToleration, PreferredTerm};
 
+/// The longest id that is remembered; those of Kubernetes have 36 bytes. Whoever reaches the port may send any.
+const MOST_ID_BYTES: usize = 128;
+/// The most node affinity requirements, with their values, that are worked through for one pod. Users write a handful; a
+/// body has room for a hundred thousand, and nobody else is answered meanwhile.
+const MOST_REQUIREMENTS: usize = 2_000;
+
 /// A request of the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Review<'a> {
@@ -131,6 +137,12 @@ pub enum Fault {
     /// A part that every request has.
     #[error("{0} is missing or empty")]
     Missing(&'static str),
+    /// An id that is none of Kubernetes'.
+    #[error("{0} is longer than {MOST_ID_BYTES} bytes")]
+    TooLong(&'static str),
+    /// More node affinity than is worked through.
+    #[error("the node affinity has more than {MOST_REQUIREMENTS} requirements and values")]
+    TooManyRequirements,
     /// A node affinity requirement that no node can be held against.
     #[error("a node affinity requirement has an unknown operator or a value that is no integer")]
     Requirement,
@@ -408,6 +420,9 @@ impl<'a> RawRequest<'a> {
     fn into_review(self) -> Result<Review<'a>, ReviewError> {
         let Self { uid, kind, sub_resource, namespace, operation, dry_run, object } = self;
         let uid = unless_empty(uid).ok_or(ReviewError::NoUid(Fault::Missing("request.uid")))?;
+        if uid.len() > MOST_ID_BYTES {
+            return Err(ReviewError::NoUid(Fault::TooLong("request.uid")));
+        }
         let RawKind { group, version, kind } = kind.unwrap_or_default();
         let creates_pod = or_empty(group).is_empty()
             && or_empty(version) == "v1"
@@ -433,6 +448,13 @@ impl<'a> RawPod<'a> {
         let node_affinity = affinity.unwrap_or_default().node_affinity;
         let has_node_affinity = node_affinity.is_some();
         let RawNodeAffinity { required, preferred } = node_affinity.unwrap_or_default();
+        let terms_of_both =
+            required.iter().flat_map(|selector| selector.node_selector_terms.iter().flatten().flatten());
+        let terms_of_both = terms_of_both
+            .chain(preferred.iter().flatten().flatten().filter_map(|preferred| preferred.preference.as_ref()));
+        if terms_of_both.map(RawTerm::size).sum::<usize>() > MOST_REQUIREMENTS {
+            return Err(Fault::TooManyRequirements);
+        }
         let required = required.map(|selector| terms(selector.node_selector_terms.unwrap_or_default())).transpose()?;
         let preferred = preferred.map(preferences).transpose()?;
         Ok(Pod {
@@ -441,7 +463,7 @@ impl<'a> RawPod<'a> {
             generate_name: or_empty(generate_name),
             labels,
             annotations,
-            controller: controller(owner_references.unwrap_or_default()),
+            controller: controller(owner_references.unwrap_or_default())?,
             placement: PodPlacement {
                 node_name: unless_empty(node_name),
                 node_selector: node_selector.map(node_selector_of),
@@ -455,10 +477,27 @@ impl<'a> RawPod<'a> {
     }
 }
 
-fn controller(owners: Vec<Option<RawOwner<'_>>>) -> Option<Owner<'_>> {
-    let RawOwner { api_version, kind, name, uid, controller: _ } =
-        owners.into_iter().flatten().find(|owner| owner.controller == Some(true))?;
-    Some(Owner { api_version: or_empty(api_version), kind: or_empty(kind), name: or_empty(name), uid: or_empty(uid) })
+fn controller(owners: Vec<Option<RawOwner<'_>>>) -> Result<Option<Owner<'_>>, Fault> {
+    let Some(RawOwner { api_version, kind, name, uid, controller: _ }) =
+        owners.into_iter().flatten().find(|owner| owner.controller == Some(true))
+    else {
+        return Ok(None);
+    };
+    let uid = or_empty(uid);
+    if uid.len() > MOST_ID_BYTES {
+        return Err(Fault::TooLong("the owner's uid"));
+    }
+    Ok(Some(Owner { api_version: or_empty(api_version), kind: or_empty(kind), name: or_empty(name), uid }))
+}
+
+impl RawTerm<'_> {
+    /// One for itself, for each requirement and for each value.
+    fn size(&self) -> usize {
+        let requirements = self.match_expressions.iter().flatten();
+        1 + requirements
+            .map(|one| 1 + one.iter().flat_map(|one| &one.values).map(Vec::len).sum::<usize>())
+            .sum::<usize>()
+    }
 }
 
 fn node_selector_of(Entries(entries): Entries<'_>) -> NodeSelector<'_> {

@@ -4,6 +4,7 @@
 //! of another machine. What can be a ratio within one run is one. Only [`count`] does not depend on the machine's mood.
 
 pub mod admission;
+pub mod cost;
 pub mod count;
 mod handler;
 mod load;

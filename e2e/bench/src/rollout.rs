@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use anyhow::{Context, Result};
+use serde_json::json;
 use spotalis_e2e::{Cluster, Product, ProductOptions, Workload, on_product};
 use spotalis_rig::{NodeKind, RigOptions, say};
 use tokio::time::Instant;
@@ -15,8 +16,18 @@ pub(crate) async fn on(
     name: &str,
     bench: impl AsyncFnOnce(&Cluster<'_>, &Product) -> Result<Report>,
 ) -> Result<Option<Report>> {
+    on_rig(name, RigOptions::default(), bench).await
+}
+
+/// As [`on`], on a rig of a certain kind. The product logs as much as it does by default: tests have it log more.
+pub(crate) async fn on_rig(
+    name: &str,
+    rig: RigOptions,
+    bench: impl AsyncFnOnce(&Cluster<'_>, &Product) -> Result<Report>,
+) -> Result<Option<Report>> {
     let report = Mutex::new(None);
-    on_product(name, RigOptions::default(), ProductOptions::default(), async |cluster, product| {
+    let as_shipped = ProductOptions { config: json!({ "logging": { "level": "info" } }), ..ProductOptions::default() };
+    on_product(name, rig, as_shipped, async |cluster, product| {
         let measured = bench(cluster, product).await?;
         *report.lock().expect("nobody panics with the report in hand") = Some(measured);
         Ok(())

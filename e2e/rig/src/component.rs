@@ -216,8 +216,11 @@ mod tests {
     fn the_end_of_the_program_is_seen_and_its_output_kept() {
         let launch = launch("short", "echo $WORD; exit 3");
         let mut component = Component::start(&launch).unwrap();
+        // `wait` closes the pipe first, which would kill the program before it has said anything.
+        let pipe = component.watchdog.stdin.take();
         component.watchdog.wait().unwrap();
         assert!(component.has_ended());
+        drop(pipe);
         assert_eq!(fs::read_to_string(launch.log).unwrap(), "said\n");
         fs::remove_dir_all(launch.dir).unwrap();
     }

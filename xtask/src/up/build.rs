@@ -4,9 +4,13 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::process::Command as AsyncCommand;
+
+/// What an interrupted build gets to end by itself.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How a build ended.
 #[derive(Debug)]
@@ -28,8 +32,13 @@ pub async fn follow(mut command: Command, interrupted: impl Future<Output = ()>)
     tokio::select! {
         biased;
         () = interrupted => {
-            interrupt(group).await?;
-            build.wait().await?;
+            // As Ctrl-C on a terminal would, so that the build can remove what it has not finished.
+            signal(group, "INT").await?;
+            if tokio::time::timeout(PATIENCE, build.wait()).await.is_err() {
+                // Nobody heard that: a script's background jobs begin with SIGINT ignored, and so do their children.
+                signal(group, "KILL").await?;
+                build.wait().await?;
+            }
             Ok(Built::Interrupted)
         }
         status = build.wait() => {
@@ -40,10 +49,9 @@ pub async fn follow(mut command: Command, interrupted: impl Future<Output = ()>)
     }
 }
 
-/// As Ctrl-C on a terminal would, so that the build can remove what it has not finished.
-async fn interrupt(group: u32) -> Result<()> {
+async fn signal(group: u32, name: &str) -> Result<()> {
     let mut kill = AsyncCommand::new("kill");
-    kill.args(["-s", "INT", "--"]).arg(format!("-{group}")).stderr(Stdio::null());
+    kill.args(["-s", name, "--"]).arg(format!("-{group}")).stderr(Stdio::null());
     // It fails when the build ended at the same moment, which is as well.
     kill.status().await.context("cannot run kill")?;
     Ok(())
@@ -51,8 +59,6 @@ async fn interrupt(group: u32) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(30);
@@ -76,9 +82,19 @@ mod tests {
 
     #[tokio::test]
     async fn grandchildren_end_with_the_build() {
-        let told = std::env::temp_dir().join(format!("xtask-build-{}", std::process::id()));
+        grandchildren_end("heard", "").await;
+    }
+
+    #[tokio::test]
+    async fn a_build_that_ignores_interrupts_is_killed() {
+        grandchildren_end("ignored", "trap '' INT; ").await;
+    }
+
+    async fn grandchildren_end(test: &str, before: &str) {
+        let told = std::env::temp_dir().join(format!("xtask-build-{}-{test}", std::process::id()));
         // A shell without job control lets its background children ignore SIGINT, so the grandchild is in the foreground.
-        let script = format!("sh -c 'echo $$ >{0}.new && mv {0}.new {0} && exec sleep 600'; true", told.display());
+        let script =
+            format!("{before}sh -c 'echo $$ >{0}.new && mv {0}.new {0} && exec sleep 600'; true", told.display());
         let mut grandchild = String::new();
         let interrupted = async {
             let read = spotalis_rig::until("the grandchild", LIMIT, async || std::fs::read_to_string(&told).ok());

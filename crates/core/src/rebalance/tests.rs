@@ -42,7 +42,7 @@ fn pod(number: u32, capacity: Option<CapacityType>, slot: Option<u32>) -> Pod {
         deletion_cost: slot.map(|slot| -i32::try_from(slot).unwrap()),
         marked: true,
         ready: true,
-        current: true,
+        keeps_revision: true,
         kept: false,
         created: at(i64::from(number)),
         budgets: Budgets::None,
@@ -70,6 +70,7 @@ fn calm() -> Circumstances {
         steering: true,
         limit_free: true,
         cooldown: Duration::from_secs(10),
+        term_began: None,
         seating: true,
         probe: None,
     }
@@ -153,7 +154,7 @@ fn each_gate_alone_holds_the_move_back_and_is_named() {
             Reason::InvalidAnnotation { key: "spotalis.io/min-on-demand".into() },
             None,
         ),
-        (|case| case.circumstances.fresh = false, Reason::IndexStale, None),
+        (|case| case.circumstances.fresh = false, Reason::IndexStale, now().checked_add(Duration::from_secs(1)).ok()),
         (|case| case.snapshot.rollout = Rollout::Paused, Reason::Paused, None),
         (|case| case.snapshot.rollout = Rollout::InProgress, Reason::RolloutInProgress, None),
         (|case| case.snapshot.replicas = 5, Reason::Scaling, None),
@@ -195,8 +196,8 @@ fn each_gate_alone_holds_the_move_back_and_is_named() {
         (|case| case.snapshot.pods.iter_mut().for_each(|pod| pod.kept = true), Reason::PodsKept, None),
         (
             |case| {
-                case.snapshot.nature = Nature::Ordinal { on_delete: true };
-                case.snapshot.pods.iter_mut().for_each(|pod| pod.current = false);
+                case.snapshot.nature = Nature::Ordinal { ordered: true };
+                case.snapshot.pods.iter_mut().for_each(|pod| pod.keeps_revision = false);
             },
             Reason::OutdatedPods,
             None,
@@ -354,18 +355,47 @@ fn a_protected_victim_makes_way_for_the_next_eligible_one() {
         assert_eq!(evicted(&all), None);
     }
     assert_eq!(evicted(&check(|case| case.pod(2).budgets = pdb(true))), Some("web-002"));
-    let outdated = |on_delete| {
+    let outdated = check(|case| {
+        case.snapshot.nature = Nature::Ordinal { ordered: true };
+        case.pod(2).keeps_revision = false;
+    });
+    assert_eq!(evicted(&outdated), Some("web-003"));
+}
+
+/// At 0 % all four leave spot, and the two unready ones first. An ordered set creates none of them anew while a lower one
+/// is unready, so the lowest unready one goes first.
+#[test]
+fn an_ordered_set_loses_no_pod_that_it_would_not_create_anew() {
+    let unready = |nature| {
         check(|case| {
-            case.snapshot.nature = Nature::Ordinal { on_delete };
-            case.pod(2).current = false;
+            case.snapshot.nature = nature;
+            case.policy().spot_percentage.value = Percentage::new(0);
+            for number in [2, 4] {
+                case.pod(number).ready = false;
+                case.pod(number).capacity = Some(Spot);
+            }
         })
     };
-    assert_eq!(evicted(&outdated(true)), Some("web-003"));
-    assert_eq!(
-        evicted(&outdated(false)),
-        Some("web-002"),
-        "a partition keeps old revisions, and they come back as such"
-    );
+    assert_eq!(evicted(&unready(Nature::Ordinal { ordered: false })), Some("web-004"));
+    assert_eq!(evicted(&unready(Nature::Interchangeable)), Some("web-004"));
+    assert_eq!(evicted(&unready(Nature::Ordinal { ordered: true })), Some("web-002"));
+    let stays = check(|case| {
+        case.snapshot.nature = Nature::Ordinal { ordered: true };
+        case.pod(1).ready = false;
+        case.pod(1).kept = true;
+        [2, 3].into_iter().for_each(|number| case.pod(number).ready = false);
+    });
+    assert_eq!((evicted(&stays), &stays.reason), (None, &Reason::WaitingForReady { pod: "web-001".into() }));
+}
+
+#[test]
+fn a_new_term_waits_as_if_something_had_just_changed() {
+    let began =
+        |seconds| check(|case| case.circumstances.term_began = now().checked_sub(Duration::from_secs(seconds)).ok());
+    assert_eq!(evicted(&began(10)), Some("web-002"));
+    let waits = began(9);
+    assert_eq!((evicted(&waits), &waits.reason), (None, &Reason::CoolingDown));
+    assert_eq!(waits.wake_at, now().checked_add(Duration::from_secs(1)).ok());
 }
 
 /// Pods as (number, what to change); the surplus is two spot pods of five, at 40 % (slots s o s o o).
@@ -518,7 +548,7 @@ fn nobody_is_seated_where_that_would_be_wrong() {
     assert_eq!(check(|_| {}), (1, Reason::Seating));
     assert_eq!(check(|case| case.circumstances.seating = false), (0, Reason::OnTarget));
     assert_eq!(check(|case| case.pod(1).ready = false), (0, Reason::OnTarget));
-    assert_eq!(check(|case| case.snapshot.nature = Nature::Ordinal { on_delete: false }), (0, Reason::OnTarget));
+    assert_eq!(check(|case| case.snapshot.nature = Nature::Ordinal { ordered: true }), (0, Reason::OnTarget));
     assert_eq!(check(|case| case.snapshot.rollout = Rollout::InProgress), (0, Reason::RolloutInProgress));
     assert_eq!(check(|case| case.snapshot.rollout = Rollout::Paused), (0, Reason::Paused));
     assert_eq!(check(|case| case.circumstances.fresh = false), (0, Reason::IndexStale));
@@ -591,8 +621,16 @@ impl World {
             Some(slot) => Shape::Ordinal { slot, replicas, predecessor: None },
             None => Shape::Interchangeable { replicas },
         };
-        let question =
-            Question { id: "id", dry_run: false, target: self.target(), shape, pinned: None, doubt: None, now: now() };
+        let question = Question {
+            id: "id",
+            dry_run: false,
+            target: self.target(),
+            shape,
+            pinned: None,
+            doubt: None,
+            waited: false,
+            now: now(),
+        };
         let Verdict::Seated(seat) = ledger.decide(&question) else { panic!("no doubt and no conflict, yet no seat") };
         self.born += 1;
         self.snapshot.pods.push(pod(self.born, Some(seat.capacity), Some(seat.slot)));
@@ -728,7 +766,7 @@ proptest! {
             ..pod(slot, capacity, Some(slot))
         });
         let mut world = World::new(policy, pods.collect());
-        world.snapshot.nature = Nature::Ordinal { on_delete: false };
+        world.snapshot.nature = Nature::Ordinal { ordered: false };
         play(&mut world)?;
         if !kept {
             check_rest(&world)?;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use spotalis_core::capacity::CapacityType;
 use spotalis_core::class::{TaintEffect, Toleration, TolerationOperator};
 use spotalis_core::fit::{Demand, Resources, Taint, parse_quantity};
-use spotalis_core::policy::keys;
 use spotalis_core::selector::{Labels, Operator, Requirement, Selector};
 use spotalis_core::steering::{NodeTerm, PodPlacement, PodToleration};
 
@@ -17,11 +16,6 @@ use crate::slim;
 /// `spec.replicas`, whose absence means one.
 pub(super) fn replicas(replicas: Option<i32>) -> u32 {
     u32::try_from(replicas.unwrap_or(1)).unwrap_or(0)
-}
-
-/// Whether a template carries the mark that only admission gives to a pod.
-pub(super) fn is_forged(template: &slim::TemplateMeta) -> bool {
-    template.annotations.get(keys::ADMISSION_ID).is_some()
 }
 
 /// An unreadable operator makes a requirement that nothing meets: the API server lets none through.
@@ -174,7 +168,8 @@ pub(super) fn is_true(conditions: &[slim::Condition], kind: &str) -> bool {
     conditions.iter().any(|condition| &*condition.r#type == kind && &*condition.status == "True")
 }
 
-/// Whether a NodePool makes nodes of this type: its requirements allow it, and it is not reported as not Ready.
+/// Whether a NodePool makes nodes of this type: its requirements allow it, it may still grow, it is not about to go, and
+/// it is not reported as not Ready.
 pub(super) fn provides(pool: &slim::NodePool, capacity: CapacityType) -> bool {
     let not_ready =
         pool.status.conditions.iter().any(|condition| &*condition.r#type == "Ready" && &*condition.status == "False");
@@ -186,5 +181,14 @@ pub(super) fn provides(pool: &slim::NodePool, capacity: CapacityType) -> bool {
         None => capacity == CapacityType::OnDemand,
         Some(_) => about.all(|expression| requirement(expression).matches(&label)),
     };
-    allowed && !not_ready
+    allowed && !not_ready && !is_full(pool) && pool.metadata.deletion_timestamp.is_none()
+}
+
+/// Whether the nodes of a NodePool have as much of a resource as they may. A limit that cannot be read is none.
+fn is_full(pool: &slim::NodePool) -> bool {
+    let amount = |slim::Quantity(text): &slim::Quantity| parse_quantity(text, 1_000);
+    pool.spec.limits.iter().any(|(name, limit)| {
+        let there = pool.status.resources.get(name).and_then(amount).unwrap_or(0);
+        amount(limit).is_some_and(|limit| there >= limit)
+    })
 }

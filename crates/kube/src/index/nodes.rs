@@ -23,6 +23,16 @@ pub(super) struct NodeRecord {
     pub epoch: Epoch,
 }
 
+impl NodeRecord {
+    /// Whether both offer the same to a pod: a heartbeat changes nothing.
+    fn offers_as(&self, other: &Self) -> bool {
+        let Self { labels, class, taints, ready, cordoned, allocatable, pod_capacity, epoch: _ } = self;
+        (labels, class, taints) == (&other.labels, &other.class, &other.taints)
+            && (ready, cordoned) == (&other.ready, &other.cordoned)
+            && (allocatable, pod_capacity) == (&other.allocatable, &other.pod_capacity)
+    }
+}
+
 /// The pods bound to a node, seen or not, and what they request together.
 #[derive(Debug, Default)]
 pub(super) struct Usage {
@@ -46,9 +56,12 @@ impl Index {
             pod_capacity: pod_capacity.and_then(|pods| u32::try_from(pods).ok()).unwrap_or(0),
             epoch,
         };
-        let class = record.class;
-        let old = self.nodes.insert(name.clone(), record);
-        if old.is_none_or(|old| old.class != class) {
+        let old = self.nodes.get(&name);
+        let (classified, changed) =
+            old.map_or((true, true), |old| (old.class != record.class, !old.offers_as(&record)));
+        self.nodes.insert(name.clone(), record);
+        self.room_changed |= changed;
+        if classified {
             self.recount_node(&name);
         }
     }

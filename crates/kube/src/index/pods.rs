@@ -10,6 +10,7 @@ use spotalis_core::selector::Labels;
 use spotalis_core::slots::parse_claim;
 use spotalis_core::steering;
 
+use super::mark::Mark;
 use super::{Epoch, Index, PodKey, convert};
 use crate::names;
 use crate::slim;
@@ -32,7 +33,8 @@ pub(super) struct PodRecord {
     pub expected: Option<CapacityType>,
     pub slot: Option<u32>,
     pub deletion_cost: Option<i32>,
-    pub marked: bool,
+    /// The id that an admission, or a copied template, wrote on it.
+    pub mark: Option<Mark>,
     pub ready: bool,
     pub kept: bool,
     /// Phase Pending: not scheduled, or none of its containers has started.
@@ -91,21 +93,26 @@ impl Index {
     fn pod_record(&mut self, object: &slim::Pod, epoch: Epoch) -> PodRecord {
         let slim::Pod { metadata, spec, status } = object;
         let annotation = |key| metadata.annotations.get(key);
-        let owner = metadata.controller().filter(|owner| matches!(&*owner.kind, "ReplicaSet" | "StatefulSet"));
+        let owner = metadata.controller().filter(|owner| {
+            let kind = (&*owner.api_version, &*owner.kind);
+            matches!(kind, ("apps/v1", "ReplicaSet" | "StatefulSet"))
+                && self.may_own_in(&owner.uid, &metadata.namespace)
+        });
         let ready = status.conditions.iter().find(|condition| &*condition.r#type == "Ready");
+        let mark = annotation(keys::ADMISSION_ID).map(Mark::of);
+        // Without a mark, the label came with the template.
         let steered = metadata.labels.get(keys::CAPACITY_TYPE).and_then(|word| CapacityType::parse(word));
+        let steered = steered.filter(|_| mark.is_some());
         let unbound = spec.node_name.is_empty();
         let grace = jiff::SignedDuration::from_secs(metadata.deletion_grace_period_seconds.clamp(0, 1 << 31));
         PodRecord {
             uid: (&*metadata.uid).into(),
             owner: owner.map(|owner| self.strings.intern(&*owner.uid)),
             node: (!unbound).then(|| self.strings.intern(&*spec.node_name)),
-            expected: steered.or_else(|| {
-                unbound.then(|| steering::pinned(&self.rules.classes, &convert::placement(spec))).flatten()
-            }),
+            expected: steered.or_else(|| steering::pinned(&self.rules.classes, &convert::placement(spec))),
             slot: annotation(keys::SLOT).and_then(parse_claim),
             deletion_cost: annotation(names::POD_DELETION_COST).and_then(|cost| cost.parse().ok()),
-            marked: annotation(keys::ADMISSION_ID).is_some(),
+            mark,
             ready: ready.is_some_and(|condition| &*condition.status == "True"),
             kept: annotation(names::KARPENTER_DO_NOT_DISRUPT) == Some("true")
                 || annotation(names::SAFE_TO_EVICT) == Some("false"),
@@ -119,6 +126,14 @@ impl Index {
             counted: None,
             epoch,
         }
+    }
+
+    /// A UID is no secret: somebody may write another namespace's into an owner reference, before the garbage collector
+    /// finds out.
+    fn may_own_in(&self, owner: &str, namespace: &str) -> bool {
+        let replica_set = self.replica_sets.get(owner).map(|record| &record.namespace);
+        let workload = self.workload_of_uid.get(owner).map(|key| &key.namespace);
+        replica_set.or(workload).is_none_or(|own| &**own == namespace)
     }
 
     /// A pod that was not known: settles its reservation, even if it is on its way out already.

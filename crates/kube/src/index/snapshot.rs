@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use spotalis_core::capacity::CapacityType;
 use spotalis_core::fit::{self, Demand};
 use spotalis_core::opt_in::OptIn;
-use spotalis_core::policy::{Consequence, Fault, Policy, Problem, keys};
+use spotalis_core::policy::{Consequence, Fault, Policy, Problem};
 use spotalis_core::rebalance::{Budgets, Nature, Pod, Rollout, Room, Snapshot};
 use spotalis_core::selector::Labels;
 use spotalis_core::steering::{self, Amendment, Steering};
 
 use super::admit::slot_of_ordinal;
+use super::mark::Mark;
 use super::pods::PodRecord;
 use super::{Index, PodKey, Provisioner, WorkloadKey, WorkloadKind, WorkloadRecord, convert};
 use crate::names;
@@ -39,6 +41,21 @@ pub struct PodView {
     pub node: Option<Arc<str>>,
     /// What that node is.
     pub node_class: Option<CapacityType>,
+}
+
+/// What to count on when room is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outlook {
+    /// Moves of other workloads to the same type whose pods are not on their nodes yet: each takes a place that looks free.
+    pub ahead: u32,
+    /// Whether the promise of an autoscaler is believed.
+    pub trusting: bool,
+}
+
+impl Default for Outlook {
+    fn default() -> Self {
+        Self { ahead: 0, trusting: true }
+    }
 }
 
 /// How many nodes there are of a type.
@@ -82,6 +99,12 @@ impl Index {
         Some(PodView { workload, node: record.node.clone(), node_class })
     }
 
+    /// Whether this very pod is there and is to stay.
+    pub fn is_active(&self, namespace: &str, name: &str, uid: &str) -> bool {
+        let record = self.pods.get(&PodKey { namespace: namespace.into(), name: name.into() });
+        record.is_some_and(|record| &*record.uid == uid && record.active())
+    }
+
     /// Nodes by type.
     pub fn node_summary(&self) -> NodeSummary {
         let mut summary = NodeSummary::default();
@@ -112,13 +135,14 @@ impl Index {
 
     fn pods_of<'a>(
         &'a self,
-        key: &WorkloadKey,
+        key: &'a WorkloadKey,
         record: &'a WorkloadRecord,
     ) -> impl Iterator<Item = (&'a PodKey, &'a PodRecord)> {
         self.owners_of(key, record)
             .into_iter()
             .filter_map(|owner| self.owners.get(owner))
             .flat_map(|owner| &owner.pods)
+            .filter(|pod| pod.namespace == key.namespace)
             .filter_map(|pod| self.pods.get_key_value(pod))
     }
 
@@ -130,7 +154,9 @@ impl Index {
         for node in pods.iter().filter_map(|(_, pod)| pod.node.as_deref()) {
             *neighbours.entry(node).or_default() += 1;
         }
-        let forged = is_forged(record);
+        let copied = Mark::in_template(&record.object.spec.template.metadata);
+        // In doubt a pod is marked as well, and has no slot: it proves nothing about where the next one would go.
+        let marked = |pod: &PodRecord| pod.mark.is_some() && pod.mark != copied && pod.slot.is_some();
         let mut matching = MatchingBudgets::default();
         let mut active: Vec<Pod> = pods
             .iter()
@@ -139,12 +165,12 @@ impl Index {
                 name: pod_key.name.clone(),
                 uid: pod.uid.clone(),
                 capacity: self.capacity_of(pod),
-                steered: pod.expected.filter(|_| pod.marked && !forged),
+                steered: pod.expected.filter(|_| marked(pod)),
                 slot: Self::slot_of(key, record, pod_key, pod),
                 deletion_cost: pod.deletion_cost,
-                marked: pod.marked && !forged,
+                marked: marked(pod),
                 ready: pod.ready,
-                current: is_current(key.kind, record, pod),
+                keeps_revision: keeps_revision(key.kind, record, pod, Self::slot_of(key, record, pod_key, pod)),
                 kept: pod.kept,
                 created: pod.created,
                 budgets: self.budgets(&mut matching, &key.namespace, pod),
@@ -193,7 +219,7 @@ impl Index {
     }
 
     /// Whether a pod of the workload, moved to `capacity`, would find a node.
-    pub fn room(&self, key: &WorkloadKey, capacity: CapacityType) -> Room {
+    pub fn room(&self, key: &WorkloadKey, capacity: CapacityType, outlook: Outlook, now: Timestamp) -> Room {
         let Some(record) = self.workloads.get(key) else { return Room::None };
         let template = &record.object.spec.template;
         let placement = convert::placement(&template.spec);
@@ -203,13 +229,20 @@ impl Index {
             Steering::Satisfied => Vec::new(),
             Steering::Amend(amendment) => given_way(amendment),
         };
-        if self.provided(capacity) {
+        let Outlook { ahead, trusting } = outlook;
+        if trusting && self.provided(capacity, now) {
             return Room::Enough;
+        }
+        // Nobody knows how full a node is whose other pods are not shown.
+        if !self.rules.opt_in.watch_namespaces.is_empty() {
+            return Room::None;
         }
         let mut demand = convert::demand(template, &self.rules.classes.of(capacity).tolerations);
         demand.node_selector.retain(|key, _| !given_way.contains(key));
         let occupied = self.occupied_domains(key, record, &demand);
-        let fits = self.nodes.iter().filter(|(_, node)| node.class == Some(capacity)).any(|(name, node)| {
+        let wanted = ahead.saturating_add(1);
+        let mut places = 0_u32;
+        for (name, node) in self.nodes.iter().filter(|(_, node)| node.class == Some(capacity)) {
             let usage = self.usage.get(name);
             let nothing = fit::Resources::default();
             let node = fit::Node {
@@ -222,9 +255,13 @@ impl Index {
                 used: usage.map_or(&nothing, |usage| &usage.requested),
                 pods: usage.map_or(0, |usage| u32::try_from(usage.pods.len()).unwrap_or(u32::MAX)),
             };
-            fit::fits(&demand, &node, |key, value| occupied.contains(&(key.into(), value.into())))
-        });
-        if fits { Room::Enough } else { Room::None }
+            let is_occupied = |key: &str, value: &str| occupied.contains(&(key.into(), value.into()));
+            places = places.saturating_add(fit::places(&demand, &node, is_occupied, wanted));
+            if places >= wanted {
+                return Room::Enough;
+            }
+        }
+        Room::None
     }
 
     /// Where pods of the workload run, for each topology key that keeps them apart.
@@ -246,13 +283,15 @@ impl Index {
             .collect()
     }
 
-    fn provided(&self, capacity: CapacityType) -> bool {
+    fn provided(&self, capacity: CapacityType, now: Timestamp) -> bool {
         match self.rules.provisioner {
             Provisioner::Always => true,
             Provisioner::Never => false,
             Provisioner::Auto => {
                 let place = usize::from(capacity == CapacityType::OnDemand);
-                self.autoscaled || self.node_pools.values().any(|pool| pool.provides[place])
+                self.node_pools.values().any(|pool| pool.provides[place])
+                    || self.autoscaler.as_ref().is_some_and(|report| report.provides(now))
+                        && self.nodes.values().any(|node| node.class == Some(capacity))
             }
         }
     }
@@ -288,22 +327,25 @@ fn empty_snapshot(record: &WorkloadRecord, kind: WorkloadKind) -> Snapshot {
 fn nature(kind: WorkloadKind, spec: &slim::WorkloadSpec) -> Nature {
     match kind {
         WorkloadKind::Deployment => Nature::Interchangeable,
-        WorkloadKind::StatefulSet => Nature::Ordinal { on_delete: &*spec.update_strategy.r#type == "OnDelete" },
+        WorkloadKind::StatefulSet => Nature::Ordinal { ordered: &*spec.pod_management_policy != "Parallel" },
     }
 }
 
 /// How far the workload's controller is. With a partition, pods below it stay at the older revision for good.
 fn rollout(kind: WorkloadKind, object: &slim::Workload) -> Rollout {
-    let slim::WorkloadStatus { observed_generation, replicas, updated_replicas, update_revision: _ } = object.status;
+    let slim::WorkloadStatus {
+        observed_generation,
+        replicas,
+        updated_replicas,
+        update_revision: _,
+        current_revision: _,
+    } = object.status;
     let wanted = i64::from(convert::replicas(object.spec.replicas));
     let observed = observed_generation >= object.metadata.generation;
-    let updated = match nature(kind, &object.spec) {
-        Nature::Interchangeable => i64::from(updated_replicas) >= wanted && replicas <= updated_replicas,
-        Nature::Ordinal { on_delete: true } => true,
-        Nature::Ordinal { on_delete: false } => {
-            let partition = object.spec.update_strategy.rolling_update.as_ref().map_or(0, |update| update.partition);
-            i64::from(updated_replicas) >= wanted - i64::from(partition)
-        }
+    let updated = match kind {
+        WorkloadKind::Deployment => i64::from(updated_replicas) >= wanted && replicas <= updated_replicas,
+        WorkloadKind::StatefulSet if updates_on_delete(&object.spec) => true,
+        WorkloadKind::StatefulSet => i64::from(updated_replicas) >= wanted - partition(&object.spec),
     };
     match (object.spec.paused, observed && updated) {
         (true, _) => Rollout::Paused,
@@ -312,17 +354,28 @@ fn rollout(kind: WorkloadKind, object: &slim::Workload) -> Rollout {
     }
 }
 
-fn is_current(kind: WorkloadKind, record: &WorkloadRecord, pod: &PodRecord) -> bool {
+fn updates_on_delete(spec: &slim::WorkloadSpec) -> bool {
+    &*spec.update_strategy.r#type == "OnDelete"
+}
+
+fn partition(spec: &slim::WorkloadSpec) -> i64 {
+    spec.update_strategy.rolling_update.as_ref().map_or(0, |update| i64::from(update.partition))
+}
+
+/// Whether the pod would come back at its own revision. A StatefulSet creates ordinals below the partition at its current
+/// revision and all others at the update revision (`newVersionedStatefulSetPod`).
+fn keeps_revision(kind: WorkloadKind, record: &WorkloadRecord, pod: &PodRecord, slot: Option<u32>) -> bool {
+    let slim::Workload { spec, status, metadata: _ } = &record.object;
     match kind {
         // A settled Deployment has pods of one revision only.
         WorkloadKind::Deployment => true,
         WorkloadKind::StatefulSet => {
-            pod.labels.get(names::CONTROLLER_REVISION_HASH) == Some(&record.object.status.update_revision)
+            let below = !updates_on_delete(spec) && slot.is_some_and(|slot| i64::from(slot) <= partition(spec));
+            let comes_back_at = match &*status.current_revision {
+                current if below && !current.is_empty() => current,
+                _ => &*status.update_revision,
+            };
+            pod.labels.get(names::CONTROLLER_REVISION_HASH).is_some_and(|own| &**own == comes_back_at)
         }
     }
-}
-
-/// A mark that stands in the template proves nothing.
-fn is_forged(record: &WorkloadRecord) -> bool {
-    record.object.spec.template.metadata.annotations.get(keys::ADMISSION_ID).is_some()
 }

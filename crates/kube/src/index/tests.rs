@@ -8,6 +8,7 @@ use spotalis_core::class::Preset;
 use spotalis_core::opt_in::{Missing, Mode, NeverReason};
 use spotalis_core::policy::{Fault, Level, Placement, Standing, keys};
 use spotalis_core::rebalance::{Budgets, Nature, Pod, Rollout, Room, Snapshot};
+use spotalis_core::slots::Seat;
 use spotalis_core::steering::OnConflict;
 
 use super::*;
@@ -208,6 +209,14 @@ fn pdb(name: &str, allowed: i32) -> Value {
     })
 }
 
+/// What the cluster-autoscaler reports at `at(0)`, of one group of at most three nodes.
+fn autoscaler_status(target: u32) -> Value {
+    let time = at(0).strftime("%Y-%m-%d %H:%M:%S +0000 UTC");
+    let group = format!("{{name: a, health: {{status: Healthy, cloudProviderTarget: {target}, maxSize: 3}}}}");
+    let status = format!("time: {time}\nautoscalerStatus: Running\nnodeGroups: [{group}]\n");
+    json!({ "metadata": { "name": "cluster-autoscaler-status", "namespace": "kube-system" }, "data": { "status": status } })
+}
+
 fn node_pool(requirements: &Value) -> Value {
     json!({
         "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": { "name": "general", "uid": "np" },
@@ -277,6 +286,7 @@ impl Cluster {
             View::Pods => one::<slim::Pod>(index, seen, epoch),
             View::PodDisruptionBudgets => one::<slim::PodDisruptionBudget>(index, seen, epoch),
             View::NodePools => one::<slim::NodePool>(index, seen, epoch),
+            View::AutoscalerStatus => one::<slim::AutoscalerStatus>(index, seen, epoch),
         }
     }
 
@@ -304,6 +314,10 @@ impl Cluster {
     }
 
     fn ask(&mut self, id: &str, pod: &Value, dry_run: bool, now: Timestamp) -> Answer {
+        self.look(id, pod, dry_run, Look::Last, now)
+    }
+
+    fn look(&mut self, id: &str, pod: &Value, dry_run: bool, look: Look, now: Timestamp) -> Answer {
         let pod: slim::Pod = read(pod);
         let owner = pod.metadata.controller().expect("an owner").clone();
         let steered = pod.metadata.labels.get(keys::CAPACITY_TYPE).and_then(|word| CapacityType::parse(word));
@@ -312,25 +326,33 @@ impl Cluster {
             dry_run,
             namespace: &pod.metadata.namespace,
             name: &pod.metadata.name,
+            owner_api: &owner.api_version,
             owner: (&owner.kind, &owner.name, &owner.uid),
             marked: pod.metadata.annotations.get(keys::ADMISSION_ID),
             steered,
             template_hash: pod.metadata.labels.get("pod-template-hash").map(|hash| &**hash),
             placement: &convert::placement(&pod.spec),
         };
-        self.index.admit(&newcomer, true, now)
+        self.index.admit(&newcomer, look, now)
     }
 
     /// Everything that can be asked for, in words.
     fn picture(&self) -> String {
-        let Index { owners, usage, nodes, pdbs, node_pools, revisions, .. } = &self.index;
+        let Index { owners, usage, nodes, pdbs, node_pools, autoscaler, revisions, .. } = &self.index;
         let workloads: Vec<_> = self
             .index
             .workload_keys()
-            .map(|key| (self.index.workload(key), CapacityType::ALL.map(|capacity| self.index.room(key, capacity))))
+            .map(|key| {
+                (
+                    self.index.workload(key),
+                    CapacityType::ALL.map(|capacity| self.index.room(key, capacity, Outlook::default(), at(0))),
+                )
+            })
             .collect();
         let owners: Vec<_> = owners.iter().map(|(uid, owner)| (uid, &owner.pods, self.counts(uid))).collect();
-        format!("{workloads:#?} {owners:#?} {usage:#?} {nodes:#?} {pdbs:#?} {node_pools:#?} {revisions:#?}")
+        format!(
+            "{workloads:#?} {owners:#?} {usage:#?} {nodes:#?} {pdbs:#?} {node_pools:#?} {autoscaler:#?} {revisions:#?}"
+        )
     }
 }
 
@@ -428,7 +450,7 @@ fn what_is_read_off_a_pod() {
         deletion_cost: Some(-7),
         marked: true,
         ready: true,
-        current: true,
+        keeps_revision: true,
         kept: true,
         created: at(0),
         budgets: Budgets::None,
@@ -686,25 +708,34 @@ fn a_pod_left_alone_is_settled_by_its_lack_of_an_id() {
 
 #[test]
 fn reservations_end_with_their_owner_and_by_age_only_while_the_pod_watch_is_well() {
-    let reserved = |change: fn(&mut Cluster)| {
+    let reserved = |change: &dyn Fn(&mut Cluster)| {
         let mut cluster = Cluster::new(4);
         cluster.pod_is(pod("p", "r1", "s"));
         cluster.admit("a", &pod("", "r1", ""), at(1));
         change(&mut cluster);
         cluster.index.reservations()
     };
-    assert_eq!(reserved(|_| {}), 1);
-    assert_eq!(reserved(|cluster| cluster.see([Seen::Gone(View::ReplicaSets, replica_set("r1", 4))])), 0);
-    assert_eq!(reserved(|cluster| cluster.index.expire_reservations(at(30))), 1);
-    assert_eq!(reserved(|cluster| cluster.index.expire_reservations(at(31))), 0);
+    assert_eq!(reserved(&|_| {}), 1);
+    assert_eq!(reserved(&|cluster| cluster.see([Seen::Gone(View::ReplicaSets, replica_set("r1", 4))])), 0);
+    let expire = |heard: i64, now: i64| {
+        move |cluster: &mut Cluster| {
+            let source = Source { view: View::Pods, namespace: None };
+            cluster.index.update_currency(&source, |currency| Currency { heard: at(heard), ..currency });
+            cluster.index.expire_reservations(at(now));
+        }
+    };
+    assert_eq!(reserved(&expire(30, 30)), 1);
+    assert_eq!(reserved(&expire(31, 31)), 0);
     // A silent watch hides the pods that would settle them.
-    assert_eq!(reserved(|cluster| cluster.index.expire_reservations(at(151))), 1);
+    assert_eq!(reserved(&expire(30, 100)), 1);
+    assert_eq!(reserved(&expire(100, 249)), 0);
+    assert_eq!(reserved(&expire(100, 250)), 1);
     let disconnect = |cluster: &mut Cluster| {
         let source = Source { view: View::Pods, namespace: None };
         cluster.index.update_currency(&source, |currency| Currency { disconnected: Some(at(30)), ..currency });
         cluster.index.expire_reservations(at(31));
     };
-    assert_eq!(reserved(disconnect), 1);
+    assert_eq!(reserved(&disconnect), 1);
 }
 
 #[test]
@@ -721,15 +752,81 @@ fn a_dry_run_leaves_no_trace() {
 fn a_mark_from_an_earlier_call_is_kept_unless_the_template_forges_it() {
     let ours = steered(pod("", "r1", ""), Spot, 9, "a");
     let mut cluster = Cluster::new(4);
-    assert!(matches!(cluster.admit("b", &ours, at(1)), Answer::Already(Spot)));
+    assert!(matches!(cluster.admit("b", &ours, at(1)), Answer::Already { capacity: Spot, policy: _ }));
     let forged = json!({ "spec": { "template": { "metadata": { "annotations": {
         "spotalis.io/admission-id": "copied", "spotalis.io/slot": "9" } } } } });
     cluster.is(View::ReplicaSets, with(replica_set("r1", 4), &forged));
     cluster.is(View::Deployments, with(deployment(4), &forged));
-    assert_eq!(seat(cluster.admit("b", &ours, at(1))), (Spot, 1));
-    // A mark that everybody has proves nothing.
+    assert!(matches!(cluster.admit("b", &ours, at(1)), Answer::Already { capacity: Spot, policy: _ }));
+    assert_eq!(seat(cluster.admit("b", &steered(pod("", "r1", ""), Spot, 9, "copied"), at(1))), (Spot, 1));
+    // A mark that everybody has proves nothing; one of its own does, if it came with a slot.
     cluster.pod_is(steered(pod("p", "r1", "s"), Spot, 9, "copied"));
     assert!(!cluster.only_pod().marked && cluster.only_pod().steered.is_none());
+    cluster.pod_is(steered(pod("p", "r1", "s"), Spot, 9, "own"));
+    assert!(cluster.only_pod().marked && cluster.only_pod().steered == Some(Spot));
+    let in_doubt = json!({ "metadata": { "annotations": { "spotalis.io/slot": null } } });
+    cluster.pod_is(with(steered(pod("p", "r1", "s"), Spot, 9, "own"), &in_doubt));
+    assert!(!cluster.only_pod().marked && cluster.only_pod().steered.is_none());
+}
+
+#[test]
+fn what_may_still_come_is_waited_for_once() {
+    let first = |cluster: &mut Cluster, pod: &Value| cluster.look("a", pod, false, Look::First, at(1));
+    let not_yet = |answer: &Answer| matches!(answer, Answer::NotYet);
+    let mut cluster = Cluster::new(2);
+    assert!(not_yet(&first(&mut cluster, &pod("", "r9", ""))), "its ReplicaSet");
+    // Both replicas are there, and nothing shows yet why there is a third.
+    cluster.pod_is(pod("p", "r1", "s"));
+    cluster.pod_is(pod("q", "r1", "o"));
+    assert!(not_yet(&first(&mut cluster, &pod("", "r1", ""))), "room");
+    assert_eq!(cluster.index.reservations(), 0);
+    assert_eq!(
+        seat(cluster.look("a", &pod("", "r1", ""), true, Look::First, at(1))).0,
+        Spot,
+        "nobody waits for a trial"
+    );
+    cluster.pod_is(terminating(pod("q", "r1", "o")));
+    assert_eq!(seat(first(&mut cluster, &pod("", "r1", ""))), (OnDemand, 2));
+    assert_eq!(
+        verdict(cluster.look("z", &pod("", "r1", ""), false, Look::Late, at(1))),
+        Verdict::OnDemand(Doubt::Deadline)
+    );
+    // A namespace that nobody has seen may be opted in; one that is never managed is nobody's to wait for.
+    let elsewhere = |namespace: &str| with(pod("", "r9", ""), &json!({ "metadata": { "namespace": namespace } }));
+    assert!(not_yet(&first(&mut cluster, &elsewhere("new"))));
+    for never in ["kube-system", "spotalis-system"] {
+        assert!(matches!(first(&mut cluster, &elsewhere(never)), Answer::Untouched(_)), "{never}");
+    }
+}
+
+#[test]
+fn an_owner_owns_pods_of_its_namespace_and_its_api_group_alone() {
+    let mut cluster = Cluster::new(4);
+    let bank = json!({ "metadata": { "name": "bank", "labels": { "spotalis.io/enabled": "true" } } });
+    cluster.is(View::Namespaces, bank);
+    cluster.is(View::StatefulSets, stateful_set(2));
+    for foreign in [pod("", "r1", ""), db_pod("db-0", "")] {
+        let foreign = with(foreign, &json!({ "metadata": { "namespace": "bank" } }));
+        assert!(matches!(cluster.admit("a", &foreign, at(1)), Answer::Untouched(Untouched::ForeignOwner)));
+        cluster.pod_is(with(foreign, &json!({ "metadata": { "name": "stray", "uid": "stray" } })));
+    }
+    assert_eq!((cluster.counts("r1"), cluster.counts("db")), ([0; 3], [0; 3]));
+    assert!(cluster.pods().is_empty());
+    let mut kruise = db_pod("db-0", "");
+    kruise["metadata"]["ownerReferences"][0]["apiVersion"] = json!("apps.kruise.io/v1beta1");
+    assert!(matches!(
+        cluster.look("a", &kruise, false, Look::First, at(1)),
+        Answer::Untouched(Untouched::ForeignOwner)
+    ));
+}
+
+#[test]
+fn what_the_leader_decided_is_gone_on_from() {
+    let mut cluster = Cluster::new(4);
+    cluster.index.note_admission("r1", "a", Seat { capacity: Spot, slot: 1 }, at(1));
+    assert_eq!(seat(cluster.admit("b", &pod("", "r1", ""), at(1))), (OnDemand, 2));
+    cluster.pod_is(steered(pod("p", "r1", ""), Spot, 1, "a"));
+    assert_eq!((cluster.index.reservations(), cluster.counts("r1")), (1, [1, 1, 0]));
 }
 
 #[test]
@@ -846,21 +943,33 @@ fn an_ordinal_takes_the_type_of_its_slot_and_its_predecessor_is_no_other() {
 }
 
 #[test]
-fn revisions_and_strategies_of_stateful_sets() {
-    let mut cluster = Cluster::new(0);
-    cluster.is(View::StatefulSets, stateful_set(2));
-    cluster.pod_is(db_pod("db-0", "s"));
-    cluster.pod_is(with(
-        db_pod("db-1", "s"),
-        &json!({ "metadata": { "labels": { "controller-revision-hash": "db-0" } } }),
-    ));
-    let snapshot = cluster.snapshot(&db());
-    assert_eq!(snapshot.pods.iter().map(|pod| pod.current).collect::<Vec<_>>(), [true, false]);
-    assert_eq!(snapshot.nature, Nature::Ordinal { on_delete: false });
-    let on_delete = json!({ "spec": { "updateStrategy": { "type": "OnDelete", "rollingUpdate": null } } });
-    cluster.is(View::StatefulSets, with(stateful_set(2), &on_delete));
-    assert_eq!(cluster.snapshot(&db()).nature, Nature::Ordinal { on_delete: true });
-    assert_eq!(cluster.counts("db"), [2, 0, 0], "its pods share one ledger, whatever their revision");
+fn what_an_evicted_pod_of_a_stateful_set_would_come_back_as() {
+    // db-0 is at the update revision, db-1 at the older one, which is the status's current one.
+    let keep = |strategy: Value| {
+        let mut cluster = Cluster::new(0);
+        let older = json!({ "status": { "currentRevision": "db-0" } });
+        cluster.is(View::StatefulSets, with(with(stateful_set(2), &older), &json!({ "spec": strategy })));
+        cluster.pod_is(db_pod("db-0", "s"));
+        let revision = json!({ "metadata": { "labels": { "controller-revision-hash": "db-0" } } });
+        cluster.pod_is(with(db_pod("db-1", "s"), &revision));
+        let keeps: Vec<bool> = cluster.snapshot(&db()).pods.iter().map(|pod| pod.keeps_revision).collect();
+        assert_eq!(cluster.counts("db"), [2, 0, 0], "its pods share one ledger, whatever their revision");
+        keeps
+    };
+    let partition = |partition: u32| json!({ "updateStrategy": { "rollingUpdate": { "partition": partition } } });
+    assert_eq!(keep(json!({})), [true, false], "db-1 is yet to be updated");
+    assert_eq!(keep(partition(1)), [false, false], "db-0 was updated before the partition was raised");
+    assert_eq!(keep(partition(2)), [false, true], "old ones come back as such");
+    assert_eq!(keep(json!({ "updateStrategy": { "type": "OnDelete", "rollingUpdate": null } })), [true, false]);
+}
+
+#[test]
+fn how_a_stateful_set_creates_its_pods() {
+    for (policy, ordered) in [(json!(null), true), (json!("OrderedReady"), true), (json!("Parallel"), false)] {
+        let mut cluster = Cluster::new(0);
+        cluster.is(View::StatefulSets, with(stateful_set(2), &json!({ "spec": { "podManagementPolicy": policy } })));
+        assert_eq!(cluster.snapshot(&db()).nature, Nature::Ordinal { ordered }, "{policy}");
+    }
 }
 
 // ---- Rollouts ----
@@ -1141,13 +1250,24 @@ fn what_a_node_pool_provides() {
     ] {
         let mut cluster = Cluster::empty();
         cluster.is(View::Deployments, deployment(1));
-        let provided =
-            |cluster: &Cluster| CapacityType::ALL.map(|capacity| cluster.index.room(&web(), capacity) == Room::Enough);
+        let provided = |cluster: &Cluster| {
+            CapacityType::ALL
+                .map(|capacity| cluster.index.room(&web(), capacity, Outlook::default(), at(0)) == Room::Enough)
+        };
         cluster.is(View::NodePools, node_pool(&requirements));
         assert_eq!(provided(&cluster), [spot, on_demand], "{requirements}");
-        let broken = json!({ "status": { "conditions": [{ "type": "Ready", "status": "False" }] } });
-        cluster.is(View::NodePools, with(node_pool(&requirements), &broken));
-        assert_eq!(provided(&cluster), [false, false]);
+        for unable in [
+            json!({ "status": { "conditions": [{ "type": "Ready", "status": "False" }] } }),
+            json!({ "spec": { "limits": { "cpu": 0 } } }),
+            json!({ "spec": { "limits": { "memory": "1Ti", "cpu": "10" } }, "status": { "resources": { "cpu": "10500m" } } }),
+            json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } }),
+        ] {
+            cluster.is(View::NodePools, with(node_pool(&requirements), &unable));
+            assert_eq!(provided(&cluster), [false, false], "{unable}");
+        }
+        let roomy = json!({ "spec": { "limits": { "cpu": "10", "memory": "lots" } }, "status": { "resources": { "cpu": "9" } } });
+        cluster.is(View::NodePools, with(node_pool(&requirements), &roomy));
+        assert_eq!(provided(&cluster), [spot, on_demand], "{requirements}");
         cluster.is(View::NodePools, node_pool(&requirements));
         cluster.see([Seen::Gone(View::NodePools, node_pool(&requirements))]);
         assert_eq!(provided(&cluster), [false, false]);
@@ -1156,17 +1276,27 @@ fn what_a_node_pool_provides() {
 
 #[test]
 fn provisioners_are_believed_as_configured() {
-    let provided = |provisioner, autoscaled| {
+    let provided = |provisioner, target| {
         let mut cluster = Cluster::new(1);
-        cluster.see([Seen::Gone(View::Nodes, node("s", "spot"))]);
+        // The one spot node is not of use, but shows that there are some.
+        cluster.is(View::Nodes, with(node("s", "spot"), &json!({ "spec": { "unschedulable": true } })));
         cluster.index.set_rules(Rules { provisioner, ..rules() });
-        cluster.index.set_autoscaled(autoscaled);
-        cluster.index.room(&web(), Spot)
+        cluster.is(View::AutoscalerStatus, autoscaler_status(target));
+        let room = cluster.index.room(&web(), Spot, Outlook::default(), at(0));
+        cluster.see([Seen::Gone(View::AutoscalerStatus, autoscaler_status(target))]);
+        let alone = cluster.index.room(&web(), Spot, Outlook::default(), at(0));
+        (room, alone)
     };
-    assert_eq!(provided(Provisioner::Auto, false), Room::None);
-    assert_eq!(provided(Provisioner::Auto, true), Room::Enough);
-    assert_eq!(provided(Provisioner::Always, false), Room::Enough);
-    assert_eq!(provided(Provisioner::Never, true), Room::None);
+    // The one group of the cluster-autoscaler may have three nodes.
+    assert_eq!(provided(Provisioner::Auto, 3), (Room::None, Room::None));
+    assert_eq!(provided(Provisioner::Auto, 2), (Room::Enough, Room::None));
+    assert_eq!(provided(Provisioner::Always, 3), (Room::Enough, Room::Enough));
+    assert_eq!(provided(Provisioner::Never, 2), (Room::None, Room::None));
+    // Which type the autoscaler's groups are of, it does not say: without a single node of the type, it is not believed.
+    let mut cluster = Cluster::new(1);
+    cluster.see([Seen::Gone(View::Nodes, node("s", "spot"))]);
+    cluster.is(View::AutoscalerStatus, autoscaler_status(2));
+    assert_eq!(cluster.index.room(&web(), Spot, Outlook::default(), at(0)), Room::None);
 }
 
 /// A change to the spot node, the pod template or the rest of the cluster; whether a pod of the template finds room on spot.
@@ -1233,7 +1363,7 @@ fn room_on_a_node() {
         cluster.pod_is(pod("p", "r1", "s"));
         cluster.is(View::Nodes, with(node("s", "spot"), &on_node));
         cluster.is(View::Deployments, with(deployment(1), &json!({ "spec": { "template": { "spec": spec } } })));
-        assert_eq!(cluster.index.room(&web(), Spot), room, "{what}");
+        assert_eq!(cluster.index.room(&web(), Spot, Outlook::default(), at(0)), room, "{what}");
     }
 }
 
@@ -1244,9 +1374,9 @@ fn a_finished_pod_keeps_nobody_away() {
     let mut cluster = Cluster::new(1);
     cluster.is(View::Deployments, with(deployment(1), &json!({ "spec": { "template": { "spec": spec } } })));
     cluster.pod_is(terminating(pod("p", "r1", "s")));
-    assert_eq!(cluster.index.room(&web(), Spot), Room::None, "a terminating one still runs");
+    assert_eq!(cluster.index.room(&web(), Spot, Outlook::default(), at(0)), Room::None, "a terminating one still runs");
     cluster.pod_is(with(pod("p", "r1", "s"), &json!({ "status": { "phase": "Failed" } })));
-    assert_eq!(cluster.index.room(&web(), Spot), Room::Enough);
+    assert_eq!(cluster.index.room(&web(), Spot, Outlook::default(), at(0)), Room::Enough);
 }
 
 #[test]
@@ -1255,11 +1385,15 @@ fn an_entry_that_admission_overrides_excludes_nothing() {
     let own = json!({ "spec": { "template": { "spec": { "nodeSelector": { "karpenter.sh/capacity-type": "on-demand" } } } } });
     cluster.is(View::Deployments, with(deployment(1), &own));
     cluster.index.set_rules(Rules { on_conflict: OnConflict::Override, ..rules() });
-    assert_eq!(cluster.index.room(&web(), Spot), Room::Enough);
+    assert_eq!(cluster.index.room(&web(), Spot, Outlook::default(), at(0)), Room::Enough);
     let preferred = json!({ "metadata": { "annotations": { "spotalis.io/placement": "preferred" } } });
     cluster.is(View::Deployments, with(with(deployment(1), &own), &preferred));
     assert_eq!(cluster.index.policy(&web()).unwrap().placement.value, Placement::Preferred);
-    assert_eq!(cluster.index.room(&web(), Spot), Room::Excluded, "a preference overrides nothing");
+    assert_eq!(
+        cluster.index.room(&web(), Spot, Outlook::default(), at(0)),
+        Room::Excluded,
+        "a preference overrides nothing"
+    );
 }
 
 // ---- Currency ----
@@ -1330,7 +1464,7 @@ fn a_sweep_removes_what_the_list_did_not_show_and_only_in_its_namespace() {
         View::ReplicaSets => cluster.index.replica_sets.values().any(|record| &*record.namespace == namespace),
         View::Pods => cluster.index.pods.keys().any(|key| &*key.namespace == namespace),
         View::PodDisruptionBudgets => cluster.index.pdbs.keys().any(|(of, _)| &**of == namespace),
-        View::Namespaces | View::Nodes | View::NodePools => unreachable!("not in a namespace"),
+        View::Namespaces | View::Nodes | View::NodePools | View::AutoscalerStatus => unreachable!("not by namespace"),
     };
     for (view, own, other) in objects {
         for shown in [false, true] {
@@ -1446,13 +1580,14 @@ fn histories() -> Vec<Vec<Seen>> {
             is(View::PodDisruptionBudgets)(pdb("one", 1)),
         ],
         vec![is(View::NodePools)(spot_pool)],
+        vec![is(View::AutoscalerStatus)(autoscaler_status(2)), is(View::AutoscalerStatus)(autoscaler_status(3))],
     ]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
-    fn the_order_of_events_across_watches_does_not_matter(turns in proptest::collection::vec((0..8usize, 1..3usize), 0..80)) {
+    fn the_order_of_events_across_watches_does_not_matter(turns in proptest::collection::vec((0..9usize, 1..3usize), 0..80)) {
         let mut in_order = Cluster::empty();
         in_order.see(histories().into_iter().flatten());
         let mut shuffled = Cluster::empty();
@@ -1474,7 +1609,7 @@ proptest! {
 fn when_everything_is_gone_nothing_is_left() {
     let mut cluster = Cluster::empty();
     cluster.see(histories().into_iter().flatten());
-    for view in View::REQUIRED.into_iter().chain([View::NodePools]) {
+    for view in View::REQUIRED.into_iter().chain(View::PROVISIONERS) {
         let epoch = cluster.index.begin_list() + 1;
         cluster.index.sweep(&Source { view, namespace: None }, epoch);
     }
@@ -1494,10 +1629,11 @@ fn when_everything_is_gone_nothing_is_left() {
         usage,
         pdbs,
         node_pools,
-        autoscaled: _,
+        autoscaler,
         sources: _,
         last_epoch: _,
         changed: _,
+        room_changed: _,
     } = cluster.index;
     let left = [
         namespaces.len(),
@@ -1511,8 +1647,9 @@ fn when_everything_is_gone_nothing_is_left() {
         usage.len(),
         pdbs.len(),
         node_pools.len(),
+        usize::from(autoscaler.is_some()),
     ];
-    assert_eq!(left, [0; 11]);
+    assert_eq!(left, [0; 12]);
 }
 
 // ---- What people ask ----
@@ -1540,15 +1677,15 @@ fn bare_and_null_objects_do_no_harm() {
         let mut cluster = Cluster::new(1);
         cluster.pod_is(pod("p", "r1", "s"));
         let pods = cluster.pods();
-        for view in View::REQUIRED.into_iter().chain([View::NodePools]) {
+        for view in View::REQUIRED.into_iter().chain(View::PROVISIONERS) {
             cluster.see([Seen::Is(view, object.clone()), Seen::Is(view, object.clone())]);
         }
         for key in cluster.index.workload_keys() {
             assert!(cluster.index.workload(key).is_some());
-            let _ = CapacityType::ALL.map(|capacity| cluster.index.room(key, capacity));
+            let _ = CapacityType::ALL.map(|capacity| cluster.index.room(key, capacity, Outlook::default(), at(0)));
         }
         assert_eq!(cluster.pods(), pods, "{object}");
-        for view in View::REQUIRED.into_iter().chain([View::NodePools]) {
+        for view in View::REQUIRED.into_iter().chain(View::PROVISIONERS) {
             cluster.see([Seen::Gone(view, object.clone())]);
         }
         assert_eq!(cluster.pods(), pods, "{object}");
