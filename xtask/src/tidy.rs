@@ -59,13 +59,11 @@ const KEYS: &str = "crates/core/src/policy/keys.rs";
 const THIS: &str = "xtask/src/tidy.rs";
 
 /// Files that write out a name beginning like a key, and why they may.
-const NAMES_LIKE_KEYS: &[(&str, &str, &str)] = &[
-    (
-        "crates/cli/src/controller.rs",
-        "spotalis.io/controller",
-        "the reporter of Events, which is on no object of a user",
-    ),
-];
+const NAMES_LIKE_KEYS: &[(&str, &str, &str)] = &[(
+    "crates/runtime/src/events.rs",
+    "spotalis.io/controller",
+    "the reporter of Events, which is on no object of a user",
+)];
 
 /// The most lines a file has outside its tests.
 const MOST_LINES: usize = 900;

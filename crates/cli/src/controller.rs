@@ -20,7 +20,7 @@ use spotalis_kube::watch::{self, Failure, Resource, Sink};
 use spotalis_runtime::Clock;
 use spotalis_runtime::admin::{AdminServer, Pages, Readiness};
 use spotalis_runtime::apiclient::{Cluster, ClusterSource, RateLimit};
-use spotalis_runtime::events::{EventMetrics, EventRecorder, Reporter};
+use spotalis_runtime::events::{CONTROLLER, EventMetrics, EventRecorder, Reporter};
 use spotalis_runtime::leadership::{Candidate, Leadership, LeadershipMetrics};
 use spotalis_runtime::metrics::Metrics;
 use spotalis_runtime::shutdown::{Ending, Shutdown};
@@ -116,7 +116,7 @@ async fn serve(
     let silence = CancellationToken::new();
     let (events, publish) = EventRecorder::new(
         client.clone(),
-        Reporter { controller: "spotalis.io/controller".to_owned(), instance: identity.clone() },
+        Reporter { controller: CONTROLLER.to_owned(), instance: identity.clone() },
         clock,
         event_metrics,
         pace.clone(),

@@ -228,9 +228,9 @@ impl Explanation {
         key: &WorkloadKey,
         details: &BTreeMap<String, PodDetail>,
     ) -> Option<Self> {
-        let Picture { index, now, notes: _ } = picture;
+        let Picture { index, now, notes: _, told: _ } = picture;
         let view = index.workload(key)?;
-        let decision = state::decision(config, index, &view, *now);
+        let decision = state::decision(config, picture, &view);
         let snapshot = &view.snapshot;
         let target = snapshot.policy.target();
         let workload = WorkloadState::of(&view, &decision);
@@ -497,7 +497,7 @@ impl PodExplanation {
         name: &str,
         details: &BTreeMap<String, PodDetail>,
     ) -> Result<Self, ExplainError> {
-        let Picture { index, now, notes: _ } = picture;
+        let index = &picture.index;
         let Some(seen) = index.pod(namespace, name) else {
             return Err(ExplainError::Unknown {
                 what: "pod",
@@ -520,17 +520,16 @@ impl PodExplanation {
             fate: "nothing: no Deployment or StatefulSet owns it, so Spotalis leaves it alone".to_owned(),
         };
         let Some(view) = seen.workload.and_then(|key| index.workload(&key)) else { return Ok(found) };
-        found.judge(config, index, &view, details, *now);
+        found.judge(config, picture, &view, details);
         Ok(found)
     }
 
     fn judge(
         &mut self,
         config: &Config,
-        index: &Index,
+        picture: &Picture,
         view: &WorkloadView,
         details: &BTreeMap<String, PodDetail>,
-        now: Timestamp,
     ) {
         let snapshot = &view.snapshot;
         if snapshot.opt_in != OptIn::Managed {
@@ -548,7 +547,7 @@ impl PodExplanation {
         self.slot_wants = wants.map(CapacityType::as_str);
         self.matches = wants.map(|wants| pod.capacity == Some(wants));
         self.why = why(snapshot, pod, details.get(&*pod.name));
-        self.fate = fate(config, index, view, pod, details, now);
+        self.fate = fate(config, picture, view, pod, details);
     }
 
     fn write(&self, out: &mut dyn Write, palette: Palette) -> io::Result<()> {
@@ -578,21 +577,22 @@ impl PodExplanation {
 /// What will happen to a pod of a managed workload, if nothing else changes.
 fn fate(
     config: &Config,
-    index: &Index,
+    picture: &Picture,
     view: &WorkloadView,
     pod: &Pod,
     details: &BTreeMap<String, PodDetail>,
-    now: Timestamp,
 ) -> String {
+    let Picture { index, now, notes: _, told: _ } = picture;
+    let now = *now;
     let snapshot = &view.snapshot;
-    let decision = state::decision(config, index, view, now);
+    let decision = state::decision(config, picture, view);
     if let Some(Action::Seat(seats)) = &decision.action
         && let Some(seat) = seats.iter().find(|seat| seat.uid == pod.uid)
     {
         return format!("it is given slot {} and keeps running", seat.slot);
     }
     let ready_times = snapshot.pods.iter().filter_map(|pod| details.get(&*pod.name)?.ready_after);
-    let circumstances = state::circumstances(config, index, now);
+    let circumstances = state::circumstances(config, picture, view);
     let room = |capacity| index.room(&view.key, capacity, Outlook::default(), now);
     let plan = plan::plan(snapshot, &circumstances, room, now, median(ready_times).0);
     let place = plan.moves.iter().position(|planned| planned.pod == pod.name);

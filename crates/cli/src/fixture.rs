@@ -7,6 +7,7 @@ use spotalis_kube::index::{Currency, Index, Source, View, WorkloadKey, WorkloadK
 use spotalis_kube::slim;
 use spotalis_kube::watch::Indexed;
 
+use crate::told::Words;
 use crate::view::Picture;
 use crate::wiring;
 
@@ -24,7 +25,7 @@ pub fn cluster(config: &Config) -> Picture {
         let read = Currency { synced: true, heard: now, disconnected: None };
         index.set_currency(&Source { view, namespace: None }, read);
     }
-    Picture { index, now, notes: Vec::new() }
+    Picture { index, now, notes: Vec::new(), told: Words::new() }
 }
 
 impl Picture {

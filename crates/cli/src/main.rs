@@ -14,6 +14,7 @@ mod plan;
 mod state;
 mod status;
 mod table;
+mod told;
 mod view;
 mod wiring;
 

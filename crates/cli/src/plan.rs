@@ -179,13 +179,14 @@ pub async fn suppose(
 ) -> anyhow::Result<PlanState> {
     let mut commands = hypothesis.suppose(cluster, &mut picture.index, key).await?;
     commands.push(hypothesis.command(key));
-    let Picture { index, now, notes: _ } = picture;
+    let picture = &*picture;
+    let Picture { index, now, notes: _, told: _ } = picture;
     let view = index.workload(key).expect("the workload was put into the index a moment ago");
-    let decision = state::decision(config, index, &view, *now);
+    let decision = state::decision(config, picture, &view);
     let after = WorkloadState::of(&view, &decision);
     let ready_times = view.snapshot.pods.iter().filter_map(|pod| details.get(&*pod.name)?.ready_after);
     let (ready_time, ready_measured) = median(ready_times);
-    let circumstances = state::circumstances(config, index, *now);
+    let circumstances = state::circumstances(config, picture, &view);
     let plan = plan::plan(
         &view.snapshot,
         &circumstances,

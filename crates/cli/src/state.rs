@@ -3,18 +3,19 @@
 //! The decision is the controller's own; every sentence is the one of its `Reason`, save that what the controller is about
 //! to do is not told as done. The serialised form is what `-o json` and `-o yaml` show, and it is stable.
 
-use jiff::Timestamp;
 use serde::Serialize;
 use spotalis_config::Config;
 use spotalis_core::capacity::CapacityType;
 use spotalis_core::duration;
 use spotalis_core::policy::{Level, Policy, Problem, Sourced, Standing};
 use spotalis_core::reason::{self, Reason};
-use spotalis_core::rebalance::{self, Action, Circumstances, Decision};
+use spotalis_core::rebalance::{self, Action, Circumstances, Decision, Probe};
 use spotalis_core::split::{Percentage, Rounding, Split};
-use spotalis_kube::index::{Index, Outlook, WorkloadKey, WorkloadView};
+use spotalis_kube::index::{Outlook, WorkloadKey, WorkloadView};
 
 use crate::table::Tone;
+use crate::told::Told;
+use crate::view::Picture;
 use crate::wiring;
 
 /// A workload as it is shown.
@@ -218,31 +219,45 @@ impl ProblemState {
     }
 }
 
-/// What holds outside the workload, as far as somebody can tell who is not the controller: its own evictions, probes and
-/// limits are known to it alone.
-pub fn circumstances(config: &Config, index: &Index, now: Timestamp) -> Circumstances {
+/// What holds outside the workload, as far as somebody can tell who is not the controller. What came of its evictions it
+/// has told; how many moves are under way in the cluster is known to it alone.
+pub fn circumstances(config: &Config, picture: &Picture, view: &WorkloadView) -> Circumstances {
     let settings = wiring::balance_settings(config);
+    let unsteered = told(picture, view, &Reason::WebhookNotSteering);
     Circumstances {
-        fresh: index.is_whole(now),
+        fresh: picture.index.is_whole(picture.now),
         awaited: false,
         steering: settings.steering,
         limit_free: true,
         cooldown: settings.cooldown,
         term_began: None,
         seating: settings.seating,
-        probe: None,
+        probe: unsteered.map(|told| Probe { evicted: told.at, failures: told.times.saturating_sub(1) }),
     }
 }
 
-/// What the controller would decide.
-pub fn decision(config: &Config, index: &Index, view: &WorkloadView, now: Timestamp) -> Decision {
-    let circumstances = circumstances(config, index, now);
-    rebalance::decide(
-        &view.snapshot,
-        &circumstances,
-        |capacity| index.room(&view.key, capacity, Outlook::default(), now),
-        now,
-    )
+/// The controller's last word about a workload, if it was this one.
+fn told<'p>(picture: &'p Picture, view: &WorkloadView, reason: &Reason) -> Option<&'p Told> {
+    picture.told.get(&*view.uid).filter(|told| told.reason == reason.code())
+}
+
+/// What the controller would decide, and has told of what comes of it.
+pub fn decision(config: &Config, picture: &Picture, view: &WorkloadView) -> Decision {
+    let Picture { index, now, notes: _, told: _ } = picture;
+    let circumstances = circumstances(config, picture, view);
+    let room = |capacity| index.room(&view.key, capacity, Outlook::default(), *now);
+    let decision = rebalance::decide(&view.snapshot, &circumstances, room, *now);
+    match &decision.action {
+        Some(Action::Evict { pod, uid: _, probe: _ }) => {
+            let refused = Reason::EvictionRefused { pod: pod.clone() };
+            let since = view.snapshot.last_change;
+            match told(picture, view, &refused).filter(|told| since.is_none_or(|since| told.at >= since)) {
+                Some(_) => Decision { action: None, reason: refused, ..decision },
+                None => decision,
+            }
+        }
+        Some(Action::Seat(_)) | None => decision,
+    }
 }
 
 impl WorkloadState {

@@ -6,18 +6,17 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
-use jiff::Timestamp;
 use serde::Serialize;
 use spotalis_config::Config;
 use spotalis_core::opt_in::OptIn;
-use spotalis_kube::index::{Index, NodeSummary, WorkloadView};
+use spotalis_kube::index::{NodeSummary, WorkloadView};
 use spotalis_runtime::apiclient::Cluster;
 
 use crate::args::{Environment, Output, StatusArgs};
 use crate::exit::{Exit, talk};
 use crate::state::{self, Counts, ProblemState, Severity, WorkloadState};
 use crate::table::{self, Cell, Palette, Table, Tone};
-use crate::view;
+use crate::view::{self, Picture};
 
 /// What was found.
 #[derive(Debug, PartialEq, Serialize)]
@@ -52,7 +51,7 @@ pub async fn run(
 ) -> anyhow::Result<Exit> {
     let StatusArgs { namespace, all_namespaces: _, look } = args;
     let picture = view::read(cluster, config, namespace.as_deref()).await?;
-    let report = Report::of(config, &picture.index, picture.now);
+    let report = Report::of(config, &picture);
     let palette = Palette::of(*look, environment);
     let wide = look.output == Output::Wide;
     table::present(&report, *look, |out| report.write(out, palette, wide))?;
@@ -62,7 +61,8 @@ pub async fn run(
 }
 
 impl Report {
-    fn of(config: &Config, index: &Index, now: Timestamp) -> Self {
+    fn of(config: &Config, picture: &Picture) -> Self {
+        let index = &picture.index;
         let mut report = Self {
             workloads: Vec::new(),
             half_opt_ins: Vec::new(),
@@ -73,10 +73,10 @@ impl Report {
         for view in index.workload_keys().filter_map(|key| index.workload(key)) {
             match view.snapshot.opt_in {
                 OptIn::Managed => {
-                    let decision = state::decision(config, index, &view, now);
+                    let decision = state::decision(config, picture, &view);
                     report.workloads.push(WorkloadState::of(&view, &decision));
                 }
-                OptIn::Half(_) => report.half_opt_ins.extend(HalfOptIn::of(config, index, &view, now)),
+                OptIn::Half(_) => report.half_opt_ins.extend(HalfOptIn::of(config, picture, &view)),
                 OptIn::Out | OptIn::Never(_) => continue,
             }
             problems.extend(view.problems.iter().map(|problem| ProblemState::of(&view.key, problem)));
@@ -201,10 +201,10 @@ fn half_row(half: &HalfOptIn, wide: bool) -> Vec<Cell> {
 }
 
 impl HalfOptIn {
-    fn of(config: &Config, index: &Index, view: &WorkloadView, now: Timestamp) -> Option<Self> {
+    fn of(config: &Config, picture: &Picture, view: &WorkloadView) -> Option<Self> {
         let OptIn::Half(missing) = view.snapshot.opt_in else { return None };
         let WorkloadState { namespace, kind, name, replicas, reason, message, .. } =
-            WorkloadState::of(view, &state::decision(config, index, view, now));
+            WorkloadState::of(view, &state::decision(config, picture, view));
         let command = missing.completing_command(kind, &namespace, &name);
         Some(Self { namespace, kind, name, replicas, reason, message, command })
     }

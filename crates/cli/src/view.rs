@@ -23,6 +23,7 @@ use spotalis_runtime::Clock;
 use spotalis_runtime::apiclient::Cluster;
 
 use crate::exit::Exit;
+use crate::told::{self, Words};
 use crate::wiring;
 
 /// How often a list is begun whose continuation the server has forgotten meanwhile.
@@ -38,6 +39,8 @@ pub struct Picture {
     pub now: Timestamp,
     /// What could not be seen, and what that means.
     pub notes: Vec<Note>,
+    /// What the controller last told.
+    pub told: Words,
 }
 
 /// What a person at the terminal has to know to judge an answer.
@@ -68,6 +71,12 @@ const UNPROVIDED: Note = Note {
     casts_doubt_on: "NoCapacity",
     text: "nodepools.karpenter.sh or the cluster-autoscaler's status could not be read; if one of them provides nodes of that \
            type, there is capacity",
+};
+
+/// Without what the controller told.
+const UNTOLD: Note = Note {
+    casts_doubt_on: "Rebalanced",
+    text: "Events could not be read; if the controller told that it does not evict, it does not",
 };
 
 /// Why there is no picture.
@@ -191,12 +200,12 @@ fn grant(permission: &Permission) -> String {
 pub async fn read(cluster: &Cluster, config: &Config, namespace: Option<&str>) -> Result<Picture, ViewError> {
     let clock = Clock::system();
     let index = Arc::new(Mutex::new(Index::new(wiring::rules(config))));
-    let mut reading = Reading { cluster, index: index.clone(), clock, notes: Vec::new() };
+    let mut reading = Reading { cluster, index: index.clone(), clock, notes: Vec::new(), told: Words::new() };
     reading.all(config, namespace).await?;
-    let Reading { cluster: _, index: own, clock, notes } = reading;
+    let Reading { cluster: _, index: own, clock, notes, told } = reading;
     drop(own);
     let index = Arc::into_inner(index).expect("the reads have ended, and nobody else knows the index").into_inner();
-    Ok(Picture { index, now: clock.now(), notes })
+    Ok(Picture { index, now: clock.now(), notes, told })
 }
 
 /// One object, for what the index does not keep of it. `namespace` and `name` must be names of objects.
@@ -276,6 +285,7 @@ struct Reading<'a> {
     index: Arc<Mutex<Index>>,
     clock: Clock,
     notes: Vec<Note>,
+    told: Words,
 }
 
 impl Reading<'_> {
@@ -299,10 +309,22 @@ impl Reading<'_> {
             }
         }
         if forbidden.is_empty() {
+            self.words(namespace).await;
             return Ok(());
         }
         forbidden.sort();
         Err(ViewError::Forbidden { server: self.cluster.server.clone(), permissions: forbidden })
+    }
+
+    /// What the controller told; without it the answer is worth something, too.
+    async fn words(&mut self, namespace: Option<&str>) {
+        match told::read(&self.cluster.client, namespace).await {
+            Ok(words) => self.told = words,
+            Err(error) => {
+                tracing::debug!(%error, "Events could not be read");
+                self.notes.push(UNTOLD);
+            }
+        }
     }
 
     async fn lists(&self, parts: &[Part]) -> Vec<Result<(), Failure>> {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Answers, ApiServer, Ran, run, shop, status};
+use common::{Answers, ApiServer, Ran, list, run, shop, status};
 use serde_json::{Value, json};
 
 fn half() -> Value {
@@ -52,6 +52,23 @@ fn status_shows_what_is_wanted_and_what_there_is() {
     let ran = ask("status-yaml", shop(4, true, &half()), &["status", "-o", "yaml"]);
     assert!(ran.out.starts_with("workloads:"), "{}", ran.out);
     assert_eq!(serde_saphyr::from_str::<Value>(&ran.out).unwrap(), from_json);
+}
+
+/// What came of its evictions the controller alone knows, and it has told it in an Event.
+#[test]
+fn what_the_controller_told_is_heard_where_it_may_be_read() {
+    let told = json!({
+        "metadata": { "name": "web.1", "namespace": "shop" }, "reason": "WebhookNotSteering",
+        "involvedObject": { "kind": "Deployment", "namespace": "shop", "name": "web", "uid": "web" },
+        "reportingComponent": "spotalis.io/controller", "eventTime": "2099-01-01T00:00:00.000000Z",
+    });
+    let mut answers = shop(4, true, &half());
+    answers.insert("/api/v1/events".to_owned(), list("Event", &[told]));
+    let ran = ask("told", answers, &["status"]);
+    assert!(ran.code == 1 && ran.out.contains("WebhookNotSteering"), "{} {}", ran.out, ran.err);
+    let ran = ask("untold", refuse(shop(4, true, &half()), &["/api/v1/events"], 403, "Forbidden"), &["status"]);
+    assert!(ran.code == 0 && ran.out.contains("Rebalanced"), "{} {}", ran.out, ran.err);
+    assert!(ran.err.contains("Events could not be read"), "{}", ran.err);
 }
 
 #[test]

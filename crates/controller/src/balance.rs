@@ -11,11 +11,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use spotalis_core::opt_in::OptIn;
-use spotalis_core::policy::keys;
 use spotalis_core::reason::Reason;
 use spotalis_core::rebalance::{self, Action, Circumstances, Decision, Pod, Seating};
 use spotalis_kube::index::{Index, WorkloadKey, WorkloadView};
-use spotalis_kube::{names, slim, write};
+use spotalis_kube::{slim, write};
 use spotalis_runtime::Clock;
 use spotalis_runtime::apiclient::{ApiError, Call, RateLimit};
 use spotalis_runtime::events::EventRecorder;
@@ -379,7 +378,9 @@ impl Balance {
     /// Finds out whether a pod was evicted of which the answer was lost.
     async fn dispel(&self, key: &WorkloadKey, victim: &Victim) {
         let request = write::get_pod(&key.namespace, &victim.name);
-        match self.read_pod(self.writer.turn().await, request).await {
+        let answer = self.writer.read(self.writer.turn().await, LOOK, request).await;
+        let unreadable = |source| ApiError::Unreadable { call: LOOK, source };
+        match answer.and_then(|body| serde_json::from_slice::<slim::Pod>(&body).map_err(unreadable)) {
             Ok(pod) if *pod.metadata.uid == *victim.uid && pod.metadata.deletion_timestamp.is_none() => {
                 self.memory.lock().retract(key);
             }
@@ -392,11 +393,6 @@ impl Balance {
                 tracing::warn!(workload = %key, pod = %victim.name, %error, "whether the pod was evicted cannot be found out");
             }
         }
-    }
-
-    async fn read_pod(&self, turn: Turn, request: http::Request<Vec<u8>>) -> Result<slim::Pod, ApiError> {
-        let body = self.writer.read(turn, LOOK, request).await?;
-        serde_json::from_slice(&body).map_err(|source| ApiError::Unreadable { call: LOOK, source })
     }
 
     /// Writes slots as far as the pace of all workloads allows now, and never waits for it: others have more urgent work.
@@ -423,27 +419,15 @@ impl Balance {
         sight.pass_after(SEATING_PAUSE)
     }
 
-    /// Reads the pod and writes the slot on what was read, if the pod is still as it was when that was decided.
+    /// Writes one slot, if the pod is still as it was when that was decided.
     async fn seat_one(&self, sight: &Sight, seating: &Seating, turn: Turn) -> Result<(), WriteError> {
         let Seating { pod, uid, slot } = seating;
         let namespace = &sight.view.key.namespace;
-        let stored = self.read_pod(turn, write::get_pod(namespace, pod)).await?;
-        if sight.pod(uid).is_none_or(|decided| !is_as_decided(&stored, decided)) {
-            return Ok(());
-        }
-        let request = write::seat(namespace, pod, uid, &stored.metadata.resource_version, *slot);
-        self.writer.write(self.writer.turn().await, SEAT, request).await?;
+        let version = sight.pod(uid).and_then(|decided| self.index.lock().version_of(namespace, decided));
+        let Some(version) = version else { return Ok(()) };
+        self.writer.write(turn, SEAT, write::seat(namespace, pod, uid, version, *slot)).await?;
         Ok(())
     }
-}
-
-/// Whether a stored pod has the slot and the deletion cost that a decision about it saw.
-fn is_as_decided(stored: &slim::Pod, decided: &Pod) -> bool {
-    let annotation = |key| stored.metadata.annotations.get(key);
-    let cost: Option<i32> = annotation(names::POD_DELETION_COST).and_then(|cost| cost.parse().ok());
-    *stored.metadata.uid == *decided.uid
-        && cost == decided.deletion_cost
-        && annotation(keys::SLOT).and_then(spotalis_core::slots::parse_claim) == decided.slot
 }
 
 /// A workload, and what was decided about it at that moment.

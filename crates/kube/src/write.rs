@@ -29,13 +29,14 @@ pub fn get_pod(namespace: &str, pod: &str) -> Request<Vec<u8>> {
     Request::get(path).body(Vec::new()).expect("names of stored objects are valid in a path")
 }
 
-/// The slot of a running pod and the deletion cost that goes with it, in one PATCH of the pod as it was just read: what
-/// somebody else wrote since is not overwritten. An older resourceVersion answers 409, a wrong UID 422.
-pub fn seat(namespace: &str, pod: &str, uid: &str, resource_version: &str, slot: u32) -> Request<Vec<u8>> {
+/// The slot of a running pod and the deletion cost that goes with it, in one PATCH of the pod as it was seen: what somebody
+/// else wrote since is not overwritten. An older resourceVersion answers 409, a wrong UID 422; unlike with an eviction,
+/// neither costs anything.
+pub fn seat(namespace: &str, pod: &str, uid: &str, resource_version: u64, slot: u32) -> Request<Vec<u8>> {
     let body = json!({
         "metadata": {
             "uid": uid,
-            "resourceVersion": resource_version,
+            "resourceVersion": resource_version.to_string(),
             "annotations": { keys::SLOT: slot.to_string(), names::POD_DELETION_COST: format!("-{slot}") },
         },
     });
@@ -66,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_seat_is_one_merge_patch_with_uid_and_version() {
-        let request = seat("shop", "web-1", "u-1", "12", 7);
+        let request = seat("shop", "web-1", "u-1", 12, 7);
         let body: serde_json::Value = serde_json::from_slice(request.body()).unwrap();
         assert_eq!(
             body,

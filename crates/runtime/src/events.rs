@@ -99,6 +99,9 @@ pub struct Stamped {
     pub at: Timestamp,
 }
 
+/// The name under which the controllers report. With it, readers find what they told.
+pub const CONTROLLER: &str = "spotalis.io/controller";
+
 /// In whose name Events are published.
 #[derive(Clone, Debug)]
 pub struct Reporter {

@@ -7,10 +7,11 @@ use spotalis_kube::index::View;
 
 use super::*;
 use crate::fixture::{cluster, config, deployment, namespace};
+use crate::told::Told;
 use crate::view::Picture;
 
 fn report(config: &Config, picture: &Picture) -> Report {
-    Report::of(config, &picture.index, picture.now)
+    Report::of(config, picture)
 }
 
 fn written(report: &Report, palette: Palette, wide: bool) -> String {
@@ -164,4 +165,26 @@ fn nodes_that_are_of_no_type_make_one_think_of_the_configuration() {
     assert!(advice.contains("--config"), "{advice}");
     let empty = cluster(&config).with_shop();
     assert!(report(&config, &empty).advice().unwrap_or_default().contains("no workload is opted in"));
+}
+
+/// What came of its evictions the controller alone knows; but it has told it.
+#[test]
+fn what_the_controller_told_is_heard() {
+    let config = config(&[]);
+    let said = |told: Option<(&str, i64)>| {
+        let fifty = json!({ "spotalis.io/spot-percentage": "50" });
+        let mut picture =
+            cluster(&config).with_shop().with_deployment("web", &fifty, &[(OnDemand, None), (OnDemand, None)]);
+        if let Some((reason, minutes)) = told {
+            let at = picture.now.checked_sub(jiff::SignedDuration::from_mins(minutes)).unwrap();
+            picture.told.insert("web".to_owned(), Told { reason: reason.to_owned(), at, times: 1 });
+        }
+        let report = report(&config, &picture);
+        (report.workloads[0].reason, report.is_fine())
+    };
+    assert_eq!(said(None), ("Rebalanced", true));
+    assert_eq!(said(Some(("Rebalanced", 1))), ("Rebalanced", true));
+    assert_eq!(said(Some(("WebhookNotSteering", 4))), ("WebhookNotSteering", false));
+    assert_eq!(said(Some(("WebhookNotSteering", 6))), ("Rebalanced", true), "it is about to be tried again");
+    assert_eq!(said(Some(("EvictionRefused", 1))), ("EvictionRefused", false));
 }

@@ -156,7 +156,8 @@ pub fn status(code: u16, reason: &str) -> (u16, Value) {
     (code, status)
 }
 
-fn list(kind: &str, items: &[Value]) -> (u16, Value) {
+/// A list as the API server writes it.
+pub fn list(kind: &str, items: &[Value]) -> (u16, Value) {
     (
         200,
         json!({ "kind": format!("{kind}List"), "apiVersion": "v1", "metadata": { "resourceVersion": "1" }, "items": items }),
@@ -214,6 +215,9 @@ pub fn shop(on_demand: u32, opted_in: bool, annotations: &Value) -> Answers {
         ("/api/v1/nodes".to_owned(), list("Node", &[node("node-s", "spot"), node("node-o", "on-demand")])),
         ("/apis/apps/v1/namespaces/shop/deployments/web".to_owned(), (200, web.clone())),
     ]);
+    for place in ["/api/v1/events", "/api/v1/namespaces/shop/events"] {
+        answers.insert(place.to_owned(), list("Event", &[]));
+    }
     for (api, plural) in NAMESPACED {
         let objects = match plural {
             "pods" => list("Pod", &pods),

@@ -47,6 +47,8 @@ pub(super) struct PodRecord {
     /// When its Ready condition last changed.
     pub ready_changed: Option<Timestamp>,
     pub requests: Arc<Resources>,
+    /// Its `resourceVersion`; 0 if that is no number, which no version of a stored object is.
+    pub version: u64,
     /// What the ledger has for it, while it is active.
     pub counted: Option<Counted>,
     pub epoch: Epoch,
@@ -123,6 +125,7 @@ impl Index {
             ready_changed: ready.and_then(|condition| condition.last_transition_time.parse().ok()),
             labels: self.label_sets.intern(metadata.labels.clone()),
             requests: self.requests.intern(convert::requests(spec)),
+            version: metadata.resource_version.parse().unwrap_or(0),
             counted: None,
             epoch,
         }

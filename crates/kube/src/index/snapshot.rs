@@ -105,6 +105,16 @@ impl Index {
         record.is_some_and(|record| &*record.uid == uid && record.active())
     }
 
+    /// The version of a pod that is as a decision saw it: the same pod, with the same slot and deletion cost.
+    pub fn version_of(&self, namespace: &str, decided: &Pod) -> Option<u64> {
+        let record = self.pods.get(&PodKey { namespace: namespace.into(), name: decided.name.clone() })?;
+        let same = record.uid == decided.uid
+            && record.slot == decided.slot
+            && record.deletion_cost == decided.deletion_cost
+            && record.version != 0;
+        same.then_some(record.version)
+    }
+
     /// Nodes by type.
     pub fn node_summary(&self) -> NodeSummary {
         let mut summary = NodeSummary::default();
