@@ -1,10 +1,13 @@
-//! `cargo xtask docs`: writes the reference pages that are drawn from the code, and tells when they are not up to date.
+//! `cargo xtask docs`: writes the reference pages that are drawn from what they describe, and tells when they are not up to
+//! date.
 //!
 //! A page is a plain function of the tables that the crates themselves go by, so it cannot say anything else than they do.
-//! What the tables do not know is said here, in [`NOT_YET`] alone; everything else that needs words is written by hand in
-//! other pages.
+//! What the tables do not know is said here, in [`NOT_YET`] and [`flags`] alone; everything else that needs words is written
+//! by hand in other pages.
 
-use std::collections::BTreeMap;
+mod permissions;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -12,10 +15,12 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde_json::Value;
-use spotalis_config::Key;
+use spotalis_config::{Flags, Key, OTHER_VARIABLES};
+use spotalis_core::opt_in::{Mode, OptInRules};
 use spotalis_core::reason::{REASONS, Severity};
 use spotalis_runtime::metrics::{MetricDoc, PREFIX, TABLES};
 use spotalis_webhook::admission::Outcome;
+use spotalis_webhook::registration::{self, registration};
 
 use crate::workspace::Workspace;
 
@@ -31,6 +36,9 @@ pub struct DocsOptions {
 const NOT_YET: &[&str] =
     &["distribution.spotFallbackAfter", "protect", "interruption", "drain", "guard", "notifications", "prices"];
 
+/// Spotalis's own namespace where nobody chose another.
+const NAMESPACE: &str = "spotalis-system";
+
 /// A generated page.
 struct Page {
     path: &'static str,
@@ -41,6 +49,8 @@ const PAGES: &[Page] = &[
     Page { path: "docs/reference/configuration.md", render: configuration },
     Page { path: "docs/reference/metrics.md", render: metrics },
     Page { path: "docs/reference/events.md", render: events },
+    Page { path: "docs/reference/permissions.md", render: permissions::page },
+    Page { path: "docs/reference/registration.md", render: registration_page },
 ];
 
 /// Writes or checks the pages.
@@ -76,8 +86,12 @@ pub fn check(root: &Path) -> Result<()> {
 
 /// The first lines of a generated page.
 fn heading(title: &str) -> String {
+    heading_from(title, "the code")
+}
+
+fn heading_from(title: &str, source: &str) -> String {
     format!(
-        "# {title}\n\n<!-- Written by `cargo xtask docs` from the code. Do not edit: the next run would undo it. -->\n\n"
+        "# {title}\n\n<!-- Written by `cargo xtask docs` from {source}. Do not edit: the next run would undo it. -->\n\n"
     )
 }
 
@@ -116,8 +130,10 @@ fn configuration() -> Result<String> {
          Every key has an environment variable: its path in upper case after `SPOTALIS_`, as `{variable}` for\n\
          `controller.resyncPeriod`; lists and maps are YAML flow there. Unknown keys and bad values stop the start, each with\n\
          file, line, column, what is allowed and what was probably meant.\n\n\
+         {}\n\
          *Change* says whether a changed file takes effect at once or after a restart. Keys marked \u{2020} are read and\n\
-         checked but have no effect in this release: the engines they belong to are not there yet.\n"
+         checked but have no effect in this release: the engines they belong to are not there yet.\n",
+        flags()
     )?;
     let mut sections: BTreeMap<String, Vec<Key>> = BTreeMap::new();
     for key in keys {
@@ -131,6 +147,25 @@ fn configuration() -> Result<String> {
         page.push('\n');
     }
     Ok(page.trim_end().to_owned() + "\n")
+}
+
+/// What is said elsewhere than in a key. The flags are the binary's; a test holds this table against them.
+fn flags() -> String {
+    // One that is new there is new here.
+    let Flags { read_only: _, log_level: _, log_format: _ } = Flags::default();
+    let flags = table(
+        &["Flag of every command", "For"],
+        [
+            ("--config FILE", "the configuration file"),
+            ("--kubeconfig FILE", "the kubeconfig; without it the usual one, else the pod's service account"),
+            ("--read-only", "`readOnlyMode: true`"),
+            ("--log-level LEVEL", "`logging.level`"),
+            ("--log-format FORMAT", "`logging.format`"),
+        ]
+        .map(|(flag, meaning)| vec![code(flag), meaning.to_owned()]),
+    );
+    let variables = OTHER_VARIABLES.map(|(name, meaning)| format!("{} ({meaning})", code(name)));
+    format!("{flags}\nVariables that are no keys: {}.\n", variables.join(", "))
 }
 
 fn key_row(key: &Key) -> Vec<String> {
@@ -153,7 +188,10 @@ fn metrics() -> Result<String> {
     let mut page = heading("Metrics");
     page += "Served at `/metrics` on `metrics.port` (8080) in the OpenMetrics text format. Labels are closed sets, except for\n\
              those that name a workload: such series exist for managed workloads only, for at most 5,000 of them, and not at all\n\
-             with `metrics.perWorkload: false`. `type` is `spot`, `on_demand` or `unknown`.\n\n";
+             with `metrics.perWorkload: false`. `type` is `spot`, `on_demand` or `unknown`.\n\n\
+             What balance does is counted and shown by the replica that leads. An admission that a follower passes on is counted\n\
+             twice: `forwarded` by the follower, and by the leader as what came of it. A new leader counts the annotations that\n\
+             cannot be used anew.\n\n";
     let all = TABLES.iter().copied().chain([spotalis_controller::METRICS, spotalis_webhook::metrics::METRICS]);
     let mut docs: Vec<&MetricDoc> = all.flatten().collect();
     docs.sort_by_key(|doc| doc.name);
@@ -168,7 +206,8 @@ fn metrics() -> Result<String> {
     let outcomes: Vec<String> = Outcome::ALL.iter().map(|outcome| code(outcome.as_str())).collect();
     writeln!(
         page,
-        "\nThe `result` of `{PREFIX}_reconcile_total` is a reason from [Events and reasons](events.md); that of\n\
+        "\nThe `result` of `{PREFIX}_reconcile_total` is a reason from [Events and reasons](events.md), or what the API server\n\
+         answered to a write; the `reason` of `{PREFIX}_evictions_total` is one of these reasons. The `result` of\n\
          `{PREFIX}_admission_requests_total` is one of {}.",
         outcomes.join(", ")
     )?;
@@ -177,10 +216,12 @@ fn metrics() -> Result<String> {
 
 fn events() -> Result<String> {
     let mut page = heading("Events and reasons");
-    page += "One vocabulary: the reason of an Event, the `result` of `spotalis_reconcile_total`, the field `reason` of a log\n\
-             line and the column REASON of `spotalis status` are the same words. A reason with a dash in the column *Event* is\n\
-             never an Event. An Event is published when the reason of a workload changes, not on every pass; repetitions within\n\
-             ten minutes become a series on the Event that is there.\n\n";
+    page += "One vocabulary: the reason of an Event, the `result` of `spotalis_reconcile_total` where no write failed, the field\n\
+             `reason` of a log line and the column REASON of `spotalis status` are the same words. A reason with a dash in the\n\
+             column *Event* is never an Event. An Event is published when the reason of a workload changes, not on every pass;\n\
+             repetitions within ten minutes become a series on the Event that is there.\n\n\
+             `spotalis status` decides by what it reads of the cluster and of these Events. `LimitReached` it cannot know, for\n\
+             only the leader counts the moves under way; there it shows what would be decided without it.\n\n";
     page += &table(
         &["Reason", "Event", "Meaning"],
         REASONS.iter().map(|doc| {
@@ -193,6 +234,33 @@ fn events() -> Result<String> {
         }),
     );
     writeln!(page, "\n`kubectl get events --field-selector reason=Rebalanced` lists those of one reason.")?;
+    Ok(page)
+}
+
+/// What the API server has to be told of the webhook.
+fn registration_page() -> Result<String> {
+    let rules = OptInRules {
+        mode: Mode::Both,
+        namespace_selector: spotalis_core::selector::Selector::default(),
+        own_namespace: NAMESPACE.into(),
+        watch_namespaces: BTreeSet::new(),
+    };
+    let client = registration::Client::Service {
+        namespace: NAMESPACE.to_owned(),
+        name: "spotalis".to_owned(),
+        ca: String::new(),
+    };
+    let mut object = serde_json::to_value(registration("spotalis", client, &rules))?;
+    object["webhooks"][0]["clientConfig"]["caBundle"] = "the CA of the webhook's certificate: PEM, in base64".into();
+    let mut page = heading("The webhook's registration");
+    writeln!(
+        page,
+        "What the API server is told: which pods it asks the webhook about, and that it goes on without an answer. Nothing\n\
+         registers it by itself in this release. With `optIn: either` there is no `matchLabels`; with another namespace in\n\
+         `controller.leaderElection.namespace`, that one stands in the place of `{NAMESPACE}`.\n\n\
+         ```json\n{}\n```",
+        serde_json::to_string_pretty(&object)?
+    )?;
     Ok(page)
 }
 

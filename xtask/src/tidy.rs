@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use spotalis_core::class::{CapacityClass, CapacityClasses, Preset, Toleration};
 
 use crate::workspace::{Member, Workspace};
 
@@ -54,6 +55,9 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
 
 /// The one file in which keys of ours are written out.
 const KEYS: &str = "crates/core/src/policy/keys.rs";
+
+/// The file of the keys that others own.
+const KEYS_OF_OTHERS: &str = "crates/kube/src/names.rs";
 
 /// This file, which has to name what it forbids.
 const THIS: &str = "xtask/src/tidy.rs";
@@ -346,18 +350,34 @@ fn linked_decisions(files: &[SourceFile]) -> Vec<Complaint> {
 
 /// A key that is not in the table is not known to anybody who reads it.
 fn documented_keys(files: &[SourceFile]) -> Vec<Complaint> {
-    let text = |path: &str| files.iter().find(|file| file.path == path);
-    let (Some(keys), Some(page)) = (text(KEYS), text("docs/reference/labels-and-annotations.md")) else {
+    let Some(page) = files.iter().find(|file| file.path == "docs/reference/labels-and-annotations.md") else {
         return Vec::new();
     };
-    let written = keys.product().filter_map(|(number, line)| {
-        let literal = line.strip_prefix("pub const ")?.split('"').nth(1)?;
-        Some((number, literal))
+    let is_missing = |key: &str| !page.text.contains(&format!("`{key}"));
+    let written = files.iter().filter(|file| file.path == KEYS || file.path == KEYS_OF_OTHERS).flat_map(|file| {
+        file.product().filter_map(move |(number, line)| {
+            let (_, literal) = line.strip_prefix("pub const ")?.split_once(": &str = \"")?;
+            Some((file, number, literal.split('"').next()?))
+        })
     });
-    written
-        .filter(|(_, key)| !page.text.contains(&format!("`{key}")))
-        .map(|(number, key)| keys.complain(number, format!("{key} is not in {}", page.path)))
-        .collect()
+    let mut complaints: Vec<Complaint> = written
+        .filter(|(_, _, key)| is_missing(key))
+        .map(|(file, number, key)| file.complain(number, format!("{key} is not in {}", page.path)))
+        .collect();
+    for preset in Preset::ALL {
+        let CapacityClasses { spot, on_demand } = CapacityClasses::preset(preset);
+        for class in [spot, on_demand] {
+            let CapacityClass { selector, tolerations } = class;
+            let keys = selector.requirements.into_iter().map(|requirement| requirement.key.to_string());
+            let tainted = tolerations.iter().filter_map(|Toleration { key, value, .. }| {
+                Some(format!("{}={}", key.as_deref()?, value.as_deref().unwrap_or_default()))
+            });
+            for text in keys.chain(tainted).filter(|text| is_missing(text)) {
+                complaints.push(page.complain(0, format!("{text} of preset {} is not there", preset.as_str())));
+            }
+        }
+    }
+    complaints
 }
 
 /// A link to a page that is not there.
@@ -524,10 +544,21 @@ mod tests {
 
     #[test]
     fn keys_are_documented() {
-        let keys = file(KEYS, "pub const SLOT: &str = \"spotalis.io/slot\";");
-        let page = |text: &str| file("docs/reference/labels-and-annotations.md", text);
-        assert_eq!(documented_keys(&[keys.clone(), page("| `spotalis.io/slot` |")]).len(), 0);
-        assert_eq!(documented_keys(&[keys, page("| `spotalis.io/slat` |")]).len(), 1);
+        let files = [
+            file(KEYS, "pub const SLOT: &str = \"spotalis.io/slot\";"),
+            file(
+                KEYS_OF_OTHERS,
+                "pub const HASH: &str = \"pod-template-hash\";\npub const MAP: (&str, &str) = (\"a\", \"b\");",
+            ),
+        ];
+        let missing = |text: &str| {
+            let page = file("docs/reference/labels-and-annotations.md", text);
+            let complaints = documented_keys(&[&files[..], &[page]].concat());
+            complaints.into_iter().filter(|complaint| !complaint.what.contains("preset")).count()
+        };
+        assert_eq!(missing("| `spotalis.io/slot` | `pod-template-hash` |"), 0);
+        assert_eq!(missing("| `spotalis.io/slat` | `pod-template-hash` |"), 1);
+        assert_eq!(missing(""), 2);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Holds every command of the README and the documentation against what there is: each line of a `console` block that begins
+//! Holds every command of the documents and of the examples against what there is: each line of a `console` block that begins
 //! with `$`. Our own commands are asked whether they know these words; of others' only those named here are used.
 
 #![expect(clippy::unwrap_used, reason = "this file is a test; the lint knows that of functions marked as such alone")]
@@ -10,8 +10,10 @@ use spotalis_core::policy::keys::{self, Known};
 
 /// Commands of others, by how they begin, and what makes sure that they do what the text says.
 const OF_OTHERS: &[(&str, &str)] = &[
-    ("git clone ", "how anybody gets here"),
     ("cargo test -p spotalis-core", "part of `cargo xtask test`"),
+    ("cargo build --release --package spotalis", "the step `release` of `cargo xtask test`"),
+    ("kubectl apply --recursive --filename examples", "`cargo xtask up` applies them"),
+    ("kubectl apply --filename e2e/manifests/rbac.yaml", "every test on the rig begins with it"),
     ("kubectl create namespace ", "kubectl's own"),
     ("kubectl create deployment ", "kubectl's own"),
     ("kubectl label namespace ", "the key is looked up below"),
@@ -45,6 +47,7 @@ fn documented() -> Vec<(String, String)> {
     let root = root();
     let mut found = vec![root.join("README.md"), root.join("CONTRIBUTING.md"), root.join("ARCHITECTURE.md")];
     pages(&root.join("docs"), &mut found);
+    pages(&root.join("examples"), &mut found);
     let mut commands = Vec::new();
     for page in found {
         let text = std::fs::read_to_string(&page).unwrap();
@@ -97,7 +100,7 @@ fn check(command: &str) -> Result<(), String> {
     if let Some(words) = BINARY.iter().find_map(|begin| command.strip_prefix(begin)) {
         return is_understood(&binary(), words);
     }
-    if command == "cd spotalis" || OF_OTHERS.iter().any(|(begin, _)| command.starts_with(begin)) {
+    if OF_OTHERS.iter().any(|(begin, _)| command.starts_with(begin)) {
         return Ok(());
     }
     Err("no test runs this; use a command that is, or name it in OF_OTHERS with what makes sure of it".to_owned())
@@ -131,6 +134,20 @@ fn every_documented_command_exists() {
         })
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The page of the configuration has its flags by hand.
+#[test]
+fn the_documented_flags_are_those_of_every_command() {
+    let help = Command::new(binary()).args(["status", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let (_, global) = help.split_once("\nOptions of every command:\n").expect("the heading of the global flags");
+    let page = std::fs::read_to_string(root().join("docs/reference/configuration.md")).unwrap();
+    let flag = |line: &str| line.split_whitespace().next().unwrap_or_default().trim_matches('`').to_owned();
+    let documented: Vec<String> = page.lines().filter_map(|line| line.strip_prefix("| `--")).map(flag).collect();
+    let known: Vec<String> = global.lines().filter_map(|line| line.trim_start().strip_prefix("--")).map(flag).collect();
+    assert!(!known.is_empty(), "{help}");
+    assert_eq!(documented, known);
 }
 
 #[test]

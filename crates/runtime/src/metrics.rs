@@ -80,7 +80,8 @@ impl MetricDoc {
         registry.register(self.family(), self.help, metric);
     }
 
-    fn encode(&self, encoder: &mut DescriptorEncoder<'_>, metric: &impl EncodeMetric) -> fmt::Result {
+    /// Writes `metric` under this name and help, for a collector.
+    pub fn encode(&self, encoder: &mut DescriptorEncoder<'_>, metric: &impl EncodeMetric) -> fmt::Result {
         metric.encode(self.describe(encoder, metric.metric_type())?)
     }
 

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -27,7 +26,7 @@ const DURATION: MetricDoc = MetricDoc {
     name: "admission_duration_seconds",
     kind: Kind::Histogram,
     labels: &[],
-    help: "Time from a review's last byte to its answer, waiting for an owner included",
+    help: "Time from a review's last byte to its answer, waiting for what is not seen yet included",
 };
 const RESERVATIONS: MetricDoc = MetricDoc {
     name: "admission_reservations",
@@ -98,9 +97,7 @@ impl std::fmt::Debug for Reservations {
 impl Collector for Reservations {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let outstanding = i64::try_from(self.0.lock().reservations()).unwrap_or(i64::MAX);
-        let gauge = ConstGauge::new(outstanding);
-        let metric = encoder.encode_descriptor(RESERVATIONS.name, RESERVATIONS.help, None, gauge.metric_type())?;
-        gauge.encode(metric)
+        RESERVATIONS.encode(&mut encoder, &ConstGauge::new(outstanding))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the API server is told about the webhook: when to call it, and what to do when it does not answer.
 //!
-//! The one place that says so; chart, command line and tests take it from here.
+//! The one place that says so; the reference page and the tests take it from here.
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
