@@ -1,4 +1,4 @@
-//! Finds the binary under test, and builds it first if nobody named one.
+//! Finds the binary under test, and builds it first if nobody named one; and what benchmarks run beside it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -22,14 +22,21 @@ fn named() -> Option<PathBuf> {
 }
 
 fn build() -> Result<PathBuf> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("this crate lies in a workspace")?;
     say(format!("building spotalis in release mode (set {VARIABLE} to test another binary)"));
+    release(&["--package", "spotalis"], "spotalis")
+}
+
+/// Builds something in release mode; `file` is where it then lies in the directory of release builds.
+pub fn release(selection: &[&str], file: &str) -> Result<PathBuf> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("this crate lies in a workspace")?;
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--package", "spotalis", "--quiet"])
+        .args(["build", "--release", "--quiet"])
+        .args(selection)
         .current_dir(workspace)
         .stdin(Stdio::null())
         .status()
         .context("cannot run cargo")?;
-    ensure!(built.success(), "spotalis does not build: run `cargo build --release --package spotalis`");
-    Ok(workspace.join("target/release/spotalis"))
+    ensure!(built.success(), "it does not build: run `cargo build --release {}`", selection.join(" "));
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    Ok(workspace.join(target).join("release").join(file))
 }

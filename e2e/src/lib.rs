@@ -24,6 +24,7 @@ mod witness;
 mod workload;
 
 pub use attempt::Attempt;
+pub use binary::release;
 pub use caller::{Caller, Heard};
 pub use calls::{Calls, count};
 pub use certs::{Authority, Pair};

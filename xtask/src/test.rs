@@ -63,6 +63,7 @@ const STEPS: &[Step] = &[
     Step { name: "doc", proves: "the documentation of every crate builds and its links lead somewhere", run: doc },
     Step { name: "unit", proves: "the tests that need nothing but this machine's CPU", run: unit },
     Step { name: "release", proves: "the binary builds as it ships", run: release },
+    Step { name: "count", proves: "an admission takes as many instructions as it did", run: count },
     Step { name: "programs", proves: "the programs of the rig are there, built if need be", run: programs },
     Step { name: "up", proves: "`cargo xtask up` leads to exact splits on nodes that Karpenter makes", run: up },
     Step { name: "rig", proves: "the tests against a real control plane", run: rig },
@@ -363,6 +364,19 @@ fn release(session: &mut Session) -> Result<Outcome> {
     let mut command = session.cargo(&["build", "--release", "--package", "spotalis"]);
     session.must(&mut command)?;
     Ok(Outcome::Passed)
+}
+
+/// The one benchmark that does not depend on the machine's mood.
+fn count(_: &mut Session) -> Result<Outcome> {
+    let Some(report) = spotalis_bench::count::run()? else {
+        return Ok(Outcome::Skipped("valgrind is not installed, and it counts the instructions".to_owned()));
+    };
+    write!(io::stdout().lock(), "{report}")?;
+    if report.holds() {
+        Ok(Outcome::Passed)
+    } else {
+        bail!("if that is meant, write the new count into e2e/bench/src/count.rs")
+    }
 }
 
 /// A step of its own, so that the minutes it takes the first time are not taken for the tests'.

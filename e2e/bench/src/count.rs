@@ -5,6 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use spotalis_e2e::release;
+
 use crate::report::{Figure, Report};
 
 /// Admissions counted; the same number of reviews is prepared in every run.
@@ -19,16 +21,11 @@ pub fn run() -> Result<Option<Report>> {
     if Command::new("valgrind").arg("--version").output().is_err() {
         return Ok(None);
     }
-    let workspace =
-        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("this crate lies in a workspace")?;
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--quiet", "--package", "spotalis-webhook", "--example", "admission_path"])
-        .current_dir(workspace)
-        .status()?;
-    ensure!(built.success(), "the example does not build");
+    let example =
+        release(&["--package", "spotalis-webhook", "--example", "admission_path"], "examples/admission_path")?;
     let per_admission = |pods: u32| -> Result<f64> {
-        let none = instructions(workspace, pods, 0)?;
-        Ok((instructions(workspace, pods, ADMISSIONS)? - none) / f64::from(ADMISSIONS))
+        let none = instructions(&example, pods, 0)?;
+        Ok((instructions(&example, pods, ADMISSIONS)? - none) / f64::from(ADMISSIONS))
     };
     let (small, large) = (per_admission(10)?, per_admission(3_000)?);
     Ok(Some(Report {
@@ -44,10 +41,10 @@ pub fn run() -> Result<Option<Report>> {
     }))
 }
 
-fn instructions(workspace: &Path, pods: u32, admissions: u32) -> Result<f64> {
+fn instructions(example: &Path, pods: u32, admissions: u32) -> Result<f64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(workspace.join("target/release/examples/admission_path"))
+        .arg(example)
         .args([pods.to_string(), admissions.to_string()])
         .output()?;
     let text = String::from_utf8_lossy(&output.stderr);

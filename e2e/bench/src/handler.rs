@@ -1,13 +1,12 @@
 //! The empty handler as a process, registered for one namespace.
 
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use kube::api::{Api, PostParams};
 use serde_json::json;
-use spotalis_e2e::{Authority, Cluster, eventually};
+use spotalis_e2e::{Authority, Cluster, eventually, release};
 use spotalis_rig::free_port;
 
 /// The name of its webhook, for the API server's metrics.
@@ -21,18 +20,12 @@ pub struct EmptyHandler {
 impl EmptyHandler {
     /// Builds it, starts it, and has it called for pods of the namespaces labelled `empty=true`.
     pub async fn start(cluster: &Cluster<'_>) -> Result<Self> {
-        let workspace =
-            Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("this crate lies in a workspace")?;
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--release", "--quiet", "--package", "spotalis-bench", "--bin", "empty-handler"])
-            .current_dir(workspace)
-            .status()?;
-        ensure!(built.success(), "the empty handler does not build");
+        let program = release(&["--package", "spotalis-bench", "--bin", "empty-handler"], "empty-handler")?;
         let authority = Authority::new()?;
         let directory = cluster.rig().dir().join("empty-handler");
         authority.write(&directory)?;
         let port = free_port()?;
-        let process = Command::new(workspace.join("target/release/empty-handler"))
+        let process = Command::new(program)
             .arg(port.to_string())
             .args([directory.join("tls.crt"), directory.join("tls.key")])
             .stdin(Stdio::null())

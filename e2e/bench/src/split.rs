@@ -8,8 +8,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, PostParams};
 use serde_json::json;
-use spotalis_e2e::{Cluster, Product, Workload, wanted};
-use spotalis_rig::{NodeKind, say, until};
+use spotalis_e2e::{Cluster, Workload, wanted};
+use spotalis_rig::{AuditLevel, NodeKind, RigOptions, say, until};
 
 use crate::report::{Figure, Report};
 
@@ -25,10 +25,11 @@ type Sample = (u32, u32, u32);
 
 /// Runs on a rig of its own; `None` where there is none.
 pub async fn run(samples: u32, largest: u32) -> Result<Option<Report>> {
-    crate::rollout::on("split", async |cluster, product| measure(cluster, product, samples, largest).await).await
+    let rig = RigOptions { audit: Some(AuditLevel::Metadata), ..RigOptions::default() };
+    crate::rollout::on_rig("split", rig, async |cluster, _| measure(cluster, samples, largest).await).await
 }
 
-async fn measure(cluster: &Cluster<'_>, product: &Product, samples: u32, largest: u32) -> Result<Report> {
+async fn measure(cluster: &Cluster<'_>, samples: u32, largest: u32) -> Result<Report> {
     let nodes = (largest + 1_000).div_ceil(100) + 10;
     cluster.rig().add_nodes(nodes, NodeKind::Spot).await?;
     cluster.rig().add_nodes(nodes, NodeKind::OnDemand).await?;
@@ -40,7 +41,7 @@ async fn measure(cluster: &Cluster<'_>, product: &Product, samples: u32, largest
     let off_seeded = off(cluster, &seeded).await?;
     say(format!("split: {} seeded Deployments", seeded.len()));
     let off_restarts = restarts(cluster).await?;
-    let evictions = product.metric("spotalis_evictions_total", &[]).await;
+    let evictions = count(cluster.evictions("split")?.len());
     let pods: u32 = grid.iter().chain(&seeded).map(|(total, _, _)| total).sum();
     Ok(Report {
         benchmark: "split",
