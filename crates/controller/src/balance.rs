@@ -211,7 +211,7 @@ impl Balance {
     fn look(&self, key: &WorkloadKey, settings: &Settings) -> Option<Sight> {
         let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
         let index = self.index.lock();
-        let mut view = index.workload(key)?;
+        let mut view = index.workload_to_decide(key)?;
         let mut memory = self.memory.lock();
         memory.settle(key, &view.snapshot, elapsed);
         let corrected_for = memory.correct(key, &mut view.snapshot, elapsed);

@@ -111,6 +111,7 @@ impl Memory {
             State::Asked => false,
             State::Accepted(at) | State::Doubtful(at) => {
                 snapshot.pods.len() == snapshot.replicas as usize
+                    && !snapshot.pods.is_empty()
                     && snapshot.pods.iter().all(|pod| pod.uid != victim.uid && (pod.ready || !may_follow(pod, *at)))
             }
         };
@@ -258,7 +259,8 @@ impl Memory {
     /// that is over.
     pub(crate) fn correct(&mut self, key: &WorkloadKey, snapshot: &mut Snapshot, now: Duration) -> Option<Duration> {
         let blocked = self.blocked.get_mut(key)?;
-        blocked.retain(|uid, (_, until)| *until > now && snapshot.pods.iter().any(|pod| pod.uid == *uid));
+        let may_be_there = |uid| snapshot.pods.is_empty() || snapshot.pods.iter().any(|pod| pod.uid == *uid);
+        blocked.retain(|uid, (_, until)| *until > now && may_be_there(uid));
         for pod in &mut snapshot.pods {
             pod.budgets = match blocked.get(&pod.uid) {
                 None => continue,

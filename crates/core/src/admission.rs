@@ -129,6 +129,8 @@ pub enum Verdict {
 pub struct Ledger {
     held: Occupancy,
     reservations: BTreeMap<Box<str>, Reservation>,
+    /// The reservations by type.
+    reserved: Split,
 }
 
 impl Ledger {
@@ -140,6 +142,15 @@ impl Ledger {
     /// Pods and reservations by type; `None` is unknown.
     pub const fn count(&self, capacity: Option<CapacityType>) -> u32 {
         self.held.count(capacity)
+    }
+
+    /// Pods alone by type; `None` is unknown.
+    pub const fn visible(&self, capacity: Option<CapacityType>) -> u32 {
+        let reserved = match capacity {
+            Some(capacity) => self.reserved.of(capacity),
+            None => 0,
+        };
+        self.held.count(capacity).saturating_sub(reserved)
     }
 
     /// Reservations outstanding.
@@ -288,12 +299,14 @@ impl Ledger {
 
     fn insert(&mut self, id: Box<str>, reservation: Reservation) {
         self.held.add(Some(reservation.capacity()), reservation.slot);
+        *self.reserved.of_mut(reservation.capacity()) += 1;
         self.reservations.insert(id, reservation);
     }
 
     fn remove(&mut self, id: &str) -> Option<Reservation> {
         let reservation = self.reservations.remove(id)?;
         self.held.remove(Some(reservation.capacity()), reservation.slot);
+        *self.reserved.of_mut(reservation.capacity()) -= 1;
         Some(reservation)
     }
 

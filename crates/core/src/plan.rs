@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use crate::capacity::CapacityType;
 use crate::reason::Reason;
-use crate::rebalance::{Action, Circumstances, Decision, Nature, Pod, Room, Snapshot, decide};
+use crate::rebalance::{Action, Circumstances, Decision, Nature, Pod, Realized, Room, Snapshot, decide};
 
 /// How often one move is waited for: once for the window, once for the cooldown, and once more for a window that closes
 /// in between.
@@ -73,6 +73,7 @@ pub fn plan(
         let pod = world.pods.remove(victim);
         moves.push(Move { pod: pod.name.clone(), from: to.other(), to, at: since(now, at) });
         world.pods.push(replacement(&world, pod, to, at, number));
+        world.realized = Realized::count(&world.pods);
         world.last_change = Some(ready);
         // The replacement carries our mark, which is the proof that a probe waits for.
         circumstances.probe = None;
@@ -233,6 +234,7 @@ mod tests {
             replicas: u32::try_from(pods.len()).unwrap(),
             rollout: Rollout::Settled,
             last_change: pods.last().map(|pod| pod.created),
+            realized: Realized::count(&pods),
             pods,
         }
     }

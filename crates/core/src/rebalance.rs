@@ -113,7 +113,9 @@ pub struct Snapshot {
     pub replicas: u32,
     /// How far its controller is.
     pub rollout: Rollout,
-    /// Active pods, oldest first, ties by name.
+    /// Active pods, counted.
+    pub realized: Realized,
+    /// Active pods, oldest first, ties by name. None of them while the rollout or their number alone decides.
     pub pods: Vec<Pod>,
     /// The newest creation, deletion request or change of readiness among all its pods, terminating ones included.
     pub last_change: Option<Timestamp>,
@@ -186,7 +188,8 @@ impl Realized {
         self.spot + self.on_demand + self.unknown
     }
 
-    fn count(pods: &[Pod]) -> Self {
+    /// Counts pods.
+    pub fn count(pods: &[Pod]) -> Self {
         let of =
             |capacity| u32::try_from(pods.iter().filter(|pod| pod.capacity == capacity).count()).unwrap_or(u32::MAX);
         Self { spot: of(Some(CapacityType::Spot)), on_demand: of(Some(CapacityType::OnDemand)), unknown: of(None) }
@@ -252,7 +255,7 @@ pub fn decide(
     now: Timestamp,
 ) -> Decision {
     let wanted = snapshot.policy.target().split(snapshot.replicas);
-    let realized = Realized::count(&snapshot.pods);
+    let realized = snapshot.realized;
     let drift = drift(&snapshot.policy, wanted, realized);
     let step = match settled(snapshot, circumstances) {
         // No event of this workload may tell that the view is whole again.
@@ -305,7 +308,7 @@ fn settled(snapshot: &Snapshot, circumstances: &Circumstances) -> Result<(), Rea
         Rollout::Paused => return Err(Reason::Paused),
         Rollout::InProgress => return Err(Reason::RolloutInProgress),
     }
-    if circumstances.awaited || snapshot.pods.len() != snapshot.replicas as usize {
+    if circumstances.awaited || snapshot.realized.total() != snapshot.replicas {
         return Err(Reason::Scaling);
     }
     Ok(())

@@ -110,6 +110,14 @@ impl Split {
         }
     }
 
+    /// The count of one type, to be changed.
+    pub(crate) const fn of_mut(&mut self, capacity: CapacityType) -> &mut u32 {
+        match capacity {
+            CapacityType::Spot => &mut self.spot,
+            CapacityType::OnDemand => &mut self.on_demand,
+        }
+    }
+
     /// Both together.
     pub const fn total(self) -> u32 {
         self.spot + self.on_demand

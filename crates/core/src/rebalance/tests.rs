@@ -59,6 +59,7 @@ fn snapshot(policy: Policy, pods: Vec<Pod>) -> Snapshot {
         replicas: u32::try_from(pods.len()).unwrap(),
         rollout: Rollout::Settled,
         last_change: pods.iter().map(|pod| pod.created).max(),
+        realized: Realized::count(&pods),
         pods,
     }
 }
@@ -100,8 +101,13 @@ impl Case {
     }
 
     fn decide(&self) -> Decision {
-        decide(&self.snapshot, &self.circumstances, |_| self.room, now())
+        decide(&recounted(&self.snapshot), &self.circumstances, |_| self.room, now())
     }
+}
+
+/// With the counts of the pods as they are now.
+fn recounted(snapshot: &Snapshot) -> Snapshot {
+    Snapshot { realized: Realized::count(&snapshot.pods), ..snapshot.clone() }
 }
 
 /// Decides the drifting case after `change`.
@@ -263,10 +269,10 @@ fn room_is_asked_only_for_a_move_that_is_due() {
     let never = |_| panic!("asked for room");
     let mut case = Case::drifting();
     case.circumstances.steering = false;
-    decide(&case.snapshot, &case.circumstances, never, now());
+    decide(&recounted(&case.snapshot), &case.circumstances, never, now());
     case = Case::drifting();
     case.pod(2).capacity = Some(OnDemand);
-    decide(&case.snapshot, &case.circumstances, never, now());
+    decide(&recounted(&case.snapshot), &case.circumstances, never, now());
 }
 
 /// Five, ten, twenty, thirty, thirty minutes.
@@ -442,7 +448,7 @@ fn the_order_of_victims() {
         pods.push(pod(5, Some(OnDemand), Some(5)));
         change(&mut pods);
         let snapshot = snapshot(policy(Some(40), Floor::Count(0)), pods);
-        let decision = decide(&snapshot, &calm(), |_| Room::Enough, now());
+        let decision = decide(&recounted(&snapshot), &calm(), |_| Room::Enough, now());
         assert_eq!(decision.drift, 2, "{what}");
         assert_eq!(evicted(&decision), Some(victim), "{what}");
     }
@@ -461,7 +467,7 @@ fn without_a_spot_percentage_only_the_floor_is_mended() {
     let drift = |floor, on_demand: u32, percent: Option<u8>| {
         let pods = (1..=5).map(|n| pod(n, Some(if n <= on_demand { OnDemand } else { Spot }), None)).collect();
         let snapshot = snapshot(policy(percent, floor), pods);
-        let decision = decide(&snapshot, &calm(), |_| Room::Enough, now());
+        let decision = decide(&recounted(&snapshot), &calm(), |_| Room::Enough, now());
         (decision.drift, evicted(&decision).is_some(), decision.reason)
     };
     let half = Floor::Percent(Percentage::new(50).unwrap());
@@ -489,11 +495,11 @@ fn pods_of_unknown_type_stay_and_satisfy_no_floor() {
     let types = [None, None, Some(Spot), Some(Spot)];
     let pods: Vec<Pod> = (1..).zip(types).map(|(n, capacity)| pod(n, capacity, None)).collect();
     let floor = snapshot(policy(None, Floor::Count(2)), pods.clone());
-    let decision = decide(&floor, &calm(), |_| Room::Enough, now());
+    let decision = decide(&recounted(&floor), &calm(), |_| Room::Enough, now());
     assert_eq!((decision.drift, evicted(&decision)), (2, Some("web-004")));
     // Nobody asked, and the floor holds: the unknown pods are not what keeps anything back.
     let unasked = snapshot(policy(None, Floor::Count(0)), pods);
-    assert_eq!(decide(&unasked, &calm(), |_| Room::Enough, now()).reason, Reason::NotAsked);
+    assert_eq!(decide(&recounted(&unasked), &calm(), |_| Room::Enough, now()).reason, Reason::NotAsked);
 }
 
 /// At 50 % and four replicas: spot 1 and 3, on-demand 2 and 4. Each row: (type, claim, cost) of each pod, oldest first,
@@ -506,7 +512,7 @@ fn seating() {
             .zip(sittings)
             .map(|(n, (capacity, slot, deletion_cost))| Pod { deletion_cost, ..pod(n, Some(capacity), slot) });
         let snapshot = snapshot(policy(Some(50), Floor::Count(0)), pods.collect());
-        let decision = decide(&snapshot, &calm(), |_| Room::Enough, now());
+        let decision = decide(&recounted(&snapshot), &calm(), |_| Room::Enough, now());
         assert_eq!(seated(&decision), wanted, "{what}");
         assert_eq!(decision.reason, if wanted.is_empty() { Reason::OnTarget } else { Reason::Seating }, "{what}");
         assert_eq!((decision.drift, decision.wake_at), (0, None), "{what}");
@@ -562,7 +568,7 @@ fn drift_is_the_moves_that_would_be_needed_even_while_none_is_made() {
     // Five spot pods where two and one are wanted: one move, and the workload's own controller removes two.
     let mut scaling = snapshot(policy(Some(50), Floor::Count(0)), (1..=5).map(|n| pod(n, Some(Spot), None)).collect());
     scaling.replicas = 3;
-    let decision = decide(&scaling, &calm(), |_| Room::Enough, now());
+    let decision = decide(&recounted(&scaling), &calm(), |_| Room::Enough, now());
     assert_eq!((decision.reason, decision.drift), (Reason::Scaling, 1));
 }
 
@@ -591,7 +597,7 @@ impl World {
     }
 
     fn decide(&self, circumstances: &Circumstances) -> Decision {
-        decide(&self.snapshot, circumstances, |_| Room::Enough, now())
+        decide(&recounted(&self.snapshot), circumstances, |_| Room::Enough, now())
     }
 
     fn realized(&self) -> Realized {

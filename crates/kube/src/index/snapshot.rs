@@ -8,7 +8,7 @@ use spotalis_core::capacity::CapacityType;
 use spotalis_core::fit::{self, Demand};
 use spotalis_core::opt_in::OptIn;
 use spotalis_core::policy::{Consequence, Fault, Policy, Problem};
-use spotalis_core::rebalance::{Budgets, Nature, Pod, Rollout, Room, Snapshot};
+use spotalis_core::rebalance::{Budgets, Nature, Pod, Realized, Rollout, Room, Snapshot};
 use spotalis_core::selector::Labels;
 use spotalis_core::steering::{self, Amendment, Steering};
 
@@ -72,10 +72,29 @@ pub struct NodeSummary {
 impl Index {
     /// The workload as it is now.
     pub fn workload(&self, key: &WorkloadKey) -> Option<WorkloadView> {
+        self.view(key, true)
+    }
+
+    /// The workload as far as a decision needs it: without its pods while they do not matter. A rollout of thousands asks
+    /// dozens of times a second.
+    pub fn workload_to_decide(&self, key: &WorkloadKey) -> Option<WorkloadView> {
+        self.view(key, false)
+    }
+
+    fn view(&self, key: &WorkloadKey, with_pods: bool) -> Option<WorkloadView> {
         let record = self.workloads.get(key)?;
         let opt_in = self.opt_in_of(key, record);
         let snapshot = match opt_in {
-            OptIn::Managed => self.snapshot(key, record),
+            OptIn::Managed => {
+                let counted = Snapshot {
+                    opt_in: OptIn::Managed,
+                    realized: self.realized(key, record),
+                    ..empty_snapshot(record, key.kind)
+                };
+                let matter =
+                    counted.rollout == Rollout::Settled && counted.realized.total() == counted.replicas || with_pods;
+                if matter { self.with_pods(key, record, counted) } else { counted }
+            }
             OptIn::Out | OptIn::Half(_) | OptIn::Never(_) => Snapshot { opt_in, ..empty_snapshot(record, key.kind) },
         };
         Some(WorkloadView { key: key.clone(), uid: record.uid.clone(), problems: record.problems.clone(), snapshot })
@@ -156,7 +175,18 @@ impl Index {
             .filter_map(|pod| self.pods.get_key_value(pod))
     }
 
-    fn snapshot(&self, key: &WorkloadKey, record: &WorkloadRecord) -> Snapshot {
+    /// Its active pods by type, without a look at one of them.
+    fn realized(&self, key: &WorkloadKey, record: &WorkloadRecord) -> Realized {
+        let mut sum = Realized::default();
+        for owner in self.owners_of(key, record).into_iter().filter_map(|owner| self.owners.get(owner)) {
+            sum.spot += owner.ledger.visible(Some(CapacityType::Spot));
+            sum.on_demand += owner.ledger.visible(Some(CapacityType::OnDemand));
+            sum.unknown += owner.ledger.visible(None);
+        }
+        sum
+    }
+
+    fn with_pods(&self, key: &WorkloadKey, record: &WorkloadRecord, counted: Snapshot) -> Snapshot {
         let pods: Vec<(&PodKey, &PodRecord)> = self.pods_of(key, record).collect();
         let last_change =
             pods.iter().flat_map(|(_, pod)| [Some(pod.created), pod.deleted, pod.ready_changed]).flatten().max();
@@ -188,7 +218,7 @@ impl Index {
             })
             .collect();
         active.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
-        Snapshot { pods: active, last_change, opt_in: OptIn::Managed, ..empty_snapshot(record, key.kind) }
+        Snapshot { pods: active, last_change, ..counted }
     }
 
     fn slot_of(key: &WorkloadKey, record: &WorkloadRecord, pod_key: &PodKey, pod: &PodRecord) -> Option<u32> {
@@ -329,6 +359,7 @@ fn empty_snapshot(record: &WorkloadRecord, kind: WorkloadKind) -> Snapshot {
         nature: nature(kind, &record.object.spec),
         replicas: convert::replicas(record.object.spec.replicas),
         rollout: rollout(kind, &record.object),
+        realized: Realized::default(),
         pods: Vec::new(),
         last_change: None,
     }

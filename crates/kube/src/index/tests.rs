@@ -7,7 +7,7 @@ use spotalis_core::admission::{Doubt, Verdict};
 use spotalis_core::class::Preset;
 use spotalis_core::opt_in::{Missing, Mode, NeverReason};
 use spotalis_core::policy::{Fault, Level, Placement, Standing, keys};
-use spotalis_core::rebalance::{Budgets, Nature, Pod, Rollout, Room, Snapshot};
+use spotalis_core::rebalance::{Budgets, Nature, Pod, Realized, Rollout, Room, Snapshot};
 use spotalis_core::slots::Seat;
 use spotalis_core::steering::OnConflict;
 
@@ -972,6 +972,20 @@ fn how_a_stateful_set_creates_its_pods() {
     }
 }
 
+#[test]
+fn pods_are_looked_at_only_when_they_decide() {
+    let mut cluster = Cluster::new(2);
+    cluster.pod_is(pod("p", "r1", "s"));
+    cluster.admit("a", &pod("", "r1", ""), at(1));
+    let lean = |cluster: &Cluster| cluster.index.workload_to_decide(&web()).expect("it is known").snapshot;
+    assert_eq!((lean(&cluster).pods.len(), lean(&cluster).realized.total()), (0, 1), "one is missing");
+    assert_eq!(cluster.pods().len(), 1, "a person sees it all the same");
+    cluster.pod_is(pod("q", "r1", "o"));
+    assert_eq!(lean(&cluster).pods, cluster.pods());
+    cluster.is(View::Deployments, with(deployment(2), &json!({ "status": { "updatedReplicas": 1 } })));
+    assert_eq!((lean(&cluster).pods.len(), lean(&cluster).realized.total()), (0, 2), "a rollout is under way");
+}
+
 // ---- Rollouts ----
 
 #[test]
@@ -1602,6 +1616,10 @@ proptest! {
         prop_assert_eq!(shuffled.picture(), in_order.picture());
         let counts = ["r0", "r1", "r2", "db"].map(|owner| shuffled.counts(owner));
         prop_assert_eq!(counts, [[0, 0, 0], [2, 0, 1], [0, 0, 0], [0, 1, 0]]);
+        for key in shuffled.index.workload_keys() {
+            let Snapshot { realized, pods, .. } = shuffled.snapshot(key);
+            prop_assert_eq!(realized, Realized::count(&pods), "{}", key);
+        }
     }
 }
 
