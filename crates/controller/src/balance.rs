@@ -149,18 +149,14 @@ impl Balance {
     async fn pass(&self, job: Job<WorkloadKey>) {
         let key = job.key().clone();
         let started = self.clock.elapsed();
-        let settings = self.settings.borrow().clone();
-        let next = self.reconcile(&key, &settings).await;
-        let (result, after) = match next {
-            Some(Pass { result, after }) => (result, after),
-            None => {
-                self.metrics.hide(&key);
-                self.memory.lock().forget(&key);
-                self.pass_on(&settings);
-                return job.done();
-            }
+        let Some(Pass { result, after }) = self.reconcile(&key).await else {
+            self.metrics.hide(&key);
+            self.memory.lock().forget(&key);
+            self.pass_on();
+            return job.done();
         };
-        self.pass_on(&settings);
+        self.memory.lock().looked_at(&key);
+        self.pass_on();
         self.metrics.reconciled(result, self.clock.elapsed().saturating_sub(started));
         match after {
             After::Pause(pause) => job.done_until(pause),
@@ -171,10 +167,11 @@ impl Balance {
     }
 
     /// What a pass consists of; `None` if the workload is gone.
-    async fn reconcile(&self, key: &WorkloadKey, settings: &Settings) -> Option<Pass> {
-        let mut sight = self.look(key, settings)?;
+    async fn reconcile(&self, key: &WorkloadKey) -> Option<Pass> {
+        let mut settings = self.settings.borrow().clone();
+        let mut sight = self.look(key, &settings)?;
         self.report_problems(&sight.view);
-        self.show(&sight, settings);
+        self.show(&sight, &settings);
         let held = self.memory.lock().held(key, self.clock.elapsed());
         if let Some(left) = held {
             return Some(sight.pass_after(left.min(settings.resync)));
@@ -182,29 +179,36 @@ impl Balance {
         let doubtful = self.memory.lock().doubtful(key);
         if let Some(victim) = doubtful {
             self.dispel(key, &victim).await;
-            sight = self.look(key, settings)?;
+            (settings, sight) = self.look_again(key)?;
         }
-        if settings.read_only || sight.decision.action.is_none() {
-            return Some(sight.pass_after(sight.pause(settings.resync)));
+        match sight.due(&settings) {
+            None => return Some(sight.rest(&settings)),
+            Some(Action::Seat(seatings)) => return Some(self.seat(&sight, seatings, &settings).await),
+            Some(Action::Evict { pod: _, uid: _, probe: _ }) => {}
         }
-        let turn = match self.writer.try_turn() {
-            Some(turn) => turn,
-            None => {
-                let turn = self.writer.turn().await;
-                // What was decided before the wait is old.
-                sight = self.look(key, settings)?;
-                self.show(&sight, settings);
-                turn
-            }
+        let turn = if let Some(turn) = self.writer.try_turn() {
+            turn
+        } else {
+            let turn = self.writer.turn().await;
+            (settings, sight) = self.look_again(key)?;
+            turn
         };
-        match sight.decision.action.clone() {
-            None => Some(sight.pass_after(sight.pause(settings.resync))),
+        match sight.due(&settings) {
+            None => Some(sight.rest(&settings)),
+            Some(Action::Seat(_)) => Some(sight.pass_after(SETTLING)),
             Some(Action::Evict { pod, uid, probe }) => {
-                let victim = sight.victim(pod, uid);
-                Some(self.evict(&sight, victim, probe.unwrap_or(0), turn, settings).await)
+                let victim = sight.victim(pod.clone(), uid.clone());
+                Some(self.evict(&sight, victim, probe.unwrap_or(0), turn, &settings).await)
             }
-            Some(Action::Seat(seatings)) => Some(self.seat(&sight, &seatings, turn, settings).await),
         }
+    }
+
+    /// After a wait: what was decided before is old, and what was configured may be.
+    fn look_again(&self, key: &WorkloadKey) -> Option<(Settings, Sight)> {
+        let settings = self.settings.borrow().clone();
+        let sight = self.look(key, &settings)?;
+        self.show(&sight, &settings);
+        Some((settings, sight))
     }
 
     /// The workload as it is now, and what is to be done about it.
@@ -215,6 +219,7 @@ impl Balance {
         let mut memory = self.memory.lock();
         memory.settle(key, &view.snapshot, elapsed);
         let corrected_for = memory.correct(key, &mut view.snapshot, elapsed);
+        let lapse = corrected_for.into_iter().chain(memory.unsettled_for(key, elapsed)).min();
         let circumstances = Circumstances {
             fresh: index.is_whole(now),
             awaited: memory.awaits(key, &view.snapshot),
@@ -232,20 +237,21 @@ impl Balance {
             Reason::NoCapacity { capacity: _ } => memory.wait_for_room(key),
             _ => {}
         }
-        Some(Sight { view, decision, at: now, corrected_for })
+        Some(Sight { view, decision, at: now, lapse })
     }
 
     /// Wakes who has waited longest for a place under the limit, if there is one. A workload that is woken and has no use
     /// for it any more passes it on in turn.
-    fn pass_on(&self, settings: &Settings) {
-        let next = self.memory.lock().next_waiting(settings.max_disruptions, self.clock.elapsed());
+    fn pass_on(&self) {
+        let limit = self.settings.borrow().max_disruptions;
+        let next = self.memory.lock().next_waiting(limit, self.clock.elapsed());
         self.notify(next.into_iter().collect());
     }
 
     /// Shows the counts, and tells the reason if it is news. A move is told when it was made, not when it was decided; in
     /// read-only mode it is never made, and an Event would say that it was.
     fn show(&self, sight: &Sight, settings: &Settings) {
-        let Sight { view, decision, at: _, corrected_for: _ } = sight;
+        let Sight { view, decision, at: _, lapse: _ } = sight;
         let key = &view.key;
         match view.snapshot.opt_in {
             OptIn::Managed if settings.per_workload_metrics => self.metrics.show(key, decision),
@@ -290,7 +296,7 @@ impl Balance {
 
     /// Sends one eviction, and draws the consequences of the answer.
     async fn evict(&self, sight: &Sight, victim: Victim, failures: u32, turn: Turn, settings: &Settings) -> Pass {
-        let Sight { view, decision, at: _, corrected_for: _ } = sight;
+        let Sight { view, decision, at: _, lapse: _ } = sight;
         let key = &view.key;
         let begun =
             self.memory.lock().begin_disruption(key, victim.clone(), settings.max_disruptions, self.clock.elapsed());
@@ -299,16 +305,16 @@ impl Balance {
             return Pass { result: Reason::LimitReached.code(), after: After::Pause(settings.resync) };
         }
         let request = write::eviction(&key.namespace, &victim.name, &victim.uid);
+        // The replacement may be there before the answer is.
+        let sent = self.clock.now();
         let answer = self.writer.write(turn, EVICT, request).await;
         let error = match answer {
             Ok(_) => {
                 self.metrics.eviction(decision.reason.code(), "evicted");
-                self.memory.lock().evicted(key, failures, self.clock.now(), true);
-                // Should nothing happen to it before, it is looked at when its time is over.
-                self.queue.add_after(key.clone(), DISRUPTION_LIMIT);
+                self.memory.lock().evicted(key, failures, sent, true);
                 self.tell(view, &decision.reason);
                 self.is_news(key, &decision.reason);
-                return sight.pass_after(settings.resync);
+                return sight.pass_after(settings.resync.min(DISRUPTION_LIMIT));
             }
             // It was fenced off before it left.
             Err(WriteError::NotLeading(_)) => {
@@ -318,11 +324,11 @@ impl Balance {
             Err(WriteError::Api(error)) => error,
         };
         self.metrics.eviction(decision.reason.code(), error.as_label());
-        self.conclude(sight, &victim, failures, &error)
+        self.conclude(sight, &victim, failures, sent, &error)
     }
 
     /// What it means that an eviction was not simply accepted.
-    fn conclude(&self, sight: &Sight, victim: &Victim, failures: u32, error: &ApiError) -> Pass {
+    fn conclude(&self, sight: &Sight, victim: &Victim, failures: u32, sent: Timestamp, error: &ApiError) -> Pass {
         let key = &sight.view.key;
         let budget = sight.budget_of(&victim.uid);
         match verdict(error, budget.is_some()) {
@@ -347,7 +353,7 @@ impl Balance {
                 Pass { result: error.as_label(), after: After::Pause(SETTLING) }
             }
             Verdict::Unknown => {
-                self.memory.lock().evicted(key, failures, self.clock.now(), false);
+                self.memory.lock().evicted(key, failures, sent, false);
                 self.hold(key, REFUSED_PAUSE);
                 self.metrics.failed(error.as_label());
                 tracing::warn!(workload = %key, pod = %victim.name, %error, "the answer to an eviction was lost");
@@ -395,17 +401,15 @@ impl Balance {
         }
     }
 
-    /// Writes slots as far as the pace of all workloads allows now, and never waits for it: others have more urgent work.
-    async fn seat(&self, sight: &Sight, seatings: &[Seating], turn: Turn, settings: &Settings) -> Pass {
-        let mut turn = Some(turn);
+    /// Writes slots as far as their own pace and that of all requests allow now, and never waits: others have more urgent
+    /// work.
+    async fn seat(&self, sight: &Sight, seatings: &[Seating], settings: &Settings) -> Pass {
         for seating in seatings {
+            // Asked first: a common turn that is taken and not used is one less for an eviction.
             if !self.seating_pace.try_turn() {
                 break;
             }
-            let turn = match turn.take() {
-                Some(turn) => turn,
-                None => self.writer.turn().await,
-            };
+            let Some(turn) = self.writer.try_turn() else { break };
             match self.seat_one(sight, seating, turn).await {
                 Ok(()) | Err(WriteError::Api(ApiError::NotFound | ApiError::WrongUid | ApiError::Conflict)) => {}
                 Err(WriteError::NotLeading(_)) => return sight.pass_after(settings.resync),
@@ -435,8 +439,8 @@ struct Sight {
     view: WorkloadView,
     decision: Decision,
     at: Timestamp,
-    /// For how long the API server's word on budgets stands above the index's.
-    corrected_for: Option<Duration>,
+    /// When something that is remembered of it will be over, and the decision may be another.
+    lapse: Option<Duration>,
 }
 
 impl Sight {
@@ -457,6 +461,16 @@ impl Sight {
         }
     }
 
+    /// What is to be done, if anything may be.
+    fn due(&self, settings: &Settings) -> Option<&Action> {
+        self.decision.action.as_ref().filter(|_| !settings.read_only)
+    }
+
+    /// Nothing is to be done now.
+    fn rest(&self, settings: &Settings) -> Pass {
+        self.pass_after(self.pause(settings.resync))
+    }
+
     fn pass_after(&self, pause: Duration) -> Pass {
         Pass { result: self.decision.reason.code(), after: After::Pause(pause) }
     }
@@ -464,7 +478,7 @@ impl Sight {
     /// When to look again if nothing happens: when the decision says so, at the latest after the resync period.
     fn pause(&self, resync: Duration) -> Duration {
         let until = |at: Timestamp| Duration::try_from(at.duration_since(self.at)).unwrap_or_default();
-        let wakes = self.decision.wake_at.map(until).into_iter().chain(self.corrected_for);
+        let wakes = self.decision.wake_at.map(until).into_iter().chain(self.lapse);
         wakes.min().map_or(resync, |wake| wake.min(resync))
     }
 }

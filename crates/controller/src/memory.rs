@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use spotalis_core::capacity::CapacityType;
-use spotalis_core::rebalance::{Budgets, Pod, Probe, Snapshot};
+use spotalis_core::opt_in::OptIn;
+use spotalis_core::rebalance::{Budgets, Pod, Probe, Rollout, Snapshot};
 use spotalis_kube::index::{Outlook, WorkloadKey};
 
 /// An eviction counts against the cluster's limit at most this long.
@@ -38,15 +39,17 @@ struct Disruption {
     victim: Victim,
     since: Duration,
     state: State,
+    /// The probe that it took the place of.
+    before: Option<Probe>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Being sent.
     Asked,
-    /// Accepted, at this time.
+    /// Sent at this time, and accepted.
     Accepted(Timestamp),
-    /// The answer was lost.
+    /// Sent at this time, and the answer was lost.
     Doubtful(Timestamp),
 }
 
@@ -58,6 +61,8 @@ pub(crate) struct Memory {
     disruptions: BTreeMap<WorkloadKey, Disruption>,
     /// Workloads that wait for another's disruption to end.
     waiting: Waiting,
+    /// Those who were woken and not looked at since: a place is kept for each.
+    woken: BTreeSet<WorkloadKey>,
     /// Workloads that wait for a node.
     for_room: BTreeSet<WorkloadKey>,
     /// When a replacement was last not Ready in time, by type.
@@ -94,6 +99,7 @@ impl Memory {
     pub(crate) fn forget(&mut self, key: &WorkloadKey) {
         self.disruptions.remove(key);
         self.waiting.remove(key);
+        self.woken.remove(key);
         self.for_room.remove(key);
         self.probes.remove(key);
         self.holds.remove(key);
@@ -105,23 +111,31 @@ impl Memory {
 
     /// Ends the workload's disruption if its replacement is Ready, or if that takes too long.
     pub(crate) fn settle(&mut self, key: &WorkloadKey, snapshot: &Snapshot, now: Duration) {
-        let Some(Disruption { victim, since, state }) = self.disruptions.get(key) else { return };
-        let (to, late) = (victim.to, now.saturating_sub(*since) >= DISRUPTION_LIMIT);
-        let replaced = match state {
-            State::Asked => false,
-            State::Accepted(at) | State::Doubtful(at) => {
-                snapshot.pods.len() == snapshot.replicas as usize
-                    && !snapshot.pods.is_empty()
-                    && snapshot.pods.iter().all(|pod| pod.uid != victim.uid && (pod.ready || !may_follow(pod, *at)))
-            }
-        };
+        let Some(Disruption { victim, since, state, before: _ }) = self.disruptions.get(key) else { return };
+        let (State::Accepted(at) | State::Doubtful(at)) = *state else { return };
+        let to = victim.to;
+        let is_new = |pod: &Pod| may_follow(pod, at);
+        let replaced = snapshot.pods.len() == snapshot.replicas as usize
+            && snapshot.pods.iter().all(|pod| pod.uid != victim.uid && (pod.ready || !is_new(pod)));
         if replaced {
-            self.disappointed.remove(&to);
+            // With fewer replicas than before there may be no replacement, and that proves nothing.
+            if snapshot.pods.iter().any(|pod| is_new(pod) && pod.capacity == Some(to)) {
+                self.disappointed.remove(&to);
+            }
             self.disruptions.remove(key);
-        } else if late {
-            self.disappointed.insert(to, now);
+        } else if now.saturating_sub(*since) >= DISRUPTION_LIMIT {
+            // Nor does a workload whose pods are not seen, or that replaces them all.
+            if matches!(snapshot.opt_in, OptIn::Managed) && snapshot.rollout == Rollout::Settled {
+                self.disappointed.insert(to, now);
+            }
             self.disruptions.remove(key);
         }
+    }
+
+    /// How long the workload's eviction may still count.
+    pub(crate) fn unsettled_for(&self, key: &WorkloadKey, now: Duration) -> Option<Duration> {
+        let since = self.disruptions.get(key)?.since;
+        Some((since + DISRUPTION_LIMIT).saturating_sub(now))
     }
 
     /// Whether the view still shows a pod that we evicted.
@@ -133,7 +147,7 @@ impl Memory {
 
     /// The pod of which nobody knows whether it was evicted.
     pub(crate) fn doubtful(&self, key: &WorkloadKey) -> Option<Victim> {
-        let Disruption { victim, state, since: _ } = self.disruptions.get(key)?;
+        let Disruption { victim, state, since: _, before: _ } = self.disruptions.get(key)?;
         matches!(state, State::Doubtful(_)).then(|| victim.clone())
     }
 
@@ -148,13 +162,15 @@ impl Memory {
 
     /// It was not: as if nothing had been sent.
     pub(crate) fn retract(&mut self, key: &WorkloadKey) {
-        self.disruptions.remove(key);
         self.probes.remove(key);
+        let before = self.disruptions.remove(key).and_then(|disruption| disruption.before);
+        self.probes.extend(before.map(|probe| (key.clone(), probe)));
     }
 
     /// Whether this workload may be disrupted as far as the cluster's limit goes.
     pub(crate) fn limit_free(&self, key: &WorkloadKey, limit: usize, now: Duration) -> bool {
-        self.others(key, now).count() < limit
+        let kept = self.woken.iter().filter(|other| *other != key).count();
+        self.others(key, now).count() + kept < limit
     }
 
     /// What others' moves leave of the room, and whether promises of it were kept lately.
@@ -174,10 +190,18 @@ impl Memory {
         self.waiting.push(key);
     }
 
-    /// The workload that has waited longest for a place under the limit, if there is one now.
+    /// The workload that has waited longest for a place under the limit, if there is one now. It is kept for it until
+    /// [`Self::looked_at`].
     pub(crate) fn next_waiting(&mut self, limit: usize, now: Duration) -> Option<WorkloadKey> {
-        let next = self.waiting.first()?;
-        if self.limit_free(&next, limit, now) { self.waiting.remove(&next).then_some(next) } else { None }
+        let next = self.waiting.first().filter(|next| self.limit_free(next, limit, now))?;
+        self.waiting.remove(&next);
+        self.woken.insert(next.clone());
+        Some(next)
+    }
+
+    /// The workload was looked at. Whoever was woken for a place has taken it by now, or has no use for it.
+    pub(crate) fn looked_at(&mut self, key: &WorkloadKey) {
+        self.woken.remove(key);
     }
 
     /// Has the workload looked at again when nodes change.
@@ -195,18 +219,21 @@ impl Memory {
         let free = self.limit_free(key, limit, now);
         if free {
             self.waiting.remove(key);
-            self.disruptions.insert(key.clone(), Disruption { victim, since: now, state: State::Asked });
+            self.woken.remove(key);
+            let disruption = Disruption { victim, since: now, state: State::Asked, before: None };
+            self.disruptions.insert(key.clone(), disruption);
         }
         free
     }
 
-    /// The eviction was accepted, or may have been. What comes back is to be looked at before the next one: `failures` says
-    /// how many came back unsteered already.
+    /// The eviction that was sent at that time was accepted, or may have been. What comes back is to be looked at before the
+    /// next one: `failures` says how many came back unsteered already.
     pub(crate) fn evicted(&mut self, key: &WorkloadKey, failures: u32, at: Timestamp, is_certain: bool) {
+        let before = self.probes.insert(key.clone(), Probe { evicted: at, failures });
         if let Some(disruption) = self.disruptions.get_mut(key) {
             disruption.state = if is_certain { State::Accepted(at) } else { State::Doubtful(at) };
+            disruption.before = before;
         }
-        self.probes.insert(key.clone(), Probe { evicted: at, failures });
         self.refusals.remove(key);
     }
 
@@ -259,8 +286,8 @@ impl Memory {
     /// that is over.
     pub(crate) fn correct(&mut self, key: &WorkloadKey, snapshot: &mut Snapshot, now: Duration) -> Option<Duration> {
         let blocked = self.blocked.get_mut(key)?;
-        let may_be_there = |uid| snapshot.pods.is_empty() || snapshot.pods.iter().any(|pod| pod.uid == *uid);
-        blocked.retain(|uid, (_, until)| *until > now && may_be_there(uid));
+        let may_be_there = |uid: &Arc<str>| snapshot.pods.is_empty() || snapshot.pods.iter().any(|pod| pod.uid == *uid);
+        blocked.retain(|uid, (_, until)| *until > Duration::ZERO && may_be_there(uid));
         for pod in &mut snapshot.pods {
             pod.budgets = match blocked.get(&pod.uid) {
                 None => continue,
@@ -319,3 +346,6 @@ impl Waiting {
         self.places.remove(key).is_some_and(|place| self.order.remove(&place).is_some())
     }
 }
+
+#[cfg(test)]
+mod tests;
