@@ -287,7 +287,7 @@ impl Memory {
     pub(crate) fn correct(&mut self, key: &WorkloadKey, snapshot: &mut Snapshot, now: Duration) -> Option<Duration> {
         let blocked = self.blocked.get_mut(key)?;
         let may_be_there = |uid: &Arc<str>| snapshot.pods.is_empty() || snapshot.pods.iter().any(|pod| pod.uid == *uid);
-        blocked.retain(|uid, (_, until)| *until > Duration::ZERO && may_be_there(uid));
+        blocked.retain(|uid, (_, until)| *until > now && may_be_there(uid));
         for pod in &mut snapshot.pods {
             pod.budgets = match blocked.get(&pod.uid) {
                 None => continue,

@@ -88,7 +88,7 @@ fn response(code: u16, body: String, delay: bool) -> Response<Body> {
 }
 
 impl Answer {
-    /// In the words of a real API server (`apiserver-facts.md`).
+    /// In the words of a real API server.
     fn reply(self, object: &Value) -> Reply {
         let status = |code: u16, reason: &str, message: &str, details: Value, delay| {
             let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
