@@ -235,13 +235,16 @@ impl Product {
         self.authority.write(&self.certificates)
     }
 
-    /// The sum of a metric over all controllers that answer, and over all series with these labels.
+    /// The sum of a metric over all controllers that answer, and over all series with these labels. If nobody answers, it is
+    /// no number, and equal to none.
     pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let mut sum = 0.0;
+        let mut sum = None;
         for replica in &self.replicas {
-            sum += replica.scrape().await.unwrap_or_default().sum(name, labels);
+            if let Ok(scrape) = replica.scrape().await {
+                sum = Some(sum.unwrap_or(0.0) + scrape.sum(name, labels));
+            }
         }
-        sum
+        sum.unwrap_or(f64::NAN)
     }
 
     /// Waits until the sum of a metric is as wanted.

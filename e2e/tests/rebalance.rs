@@ -488,7 +488,9 @@ async fn the_autoscaler_is_believed(cluster: &Cluster<'_>, product: &Product) ->
 
 /// Writes what a cluster-autoscaler with one group of at most three nodes would report now.
 async fn report(cluster: &Cluster<'_>, target: u32) -> Result<()> {
-    let time = jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S%.f +0000 UTC");
+    #[expect(clippy::disallowed_methods, reason = "a report bears the time at which it is written")]
+    let now = jiff::Timestamp::now();
+    let time = now.strftime("%Y-%m-%d %H:%M:%S%.f +0000 UTC");
     let group = format!("{{name: group, health: {{status: Healthy, cloudProviderTarget: {target}, maxSize: 3}}}}");
     let status = format!("time: {time}\nautoscalerStatus: Running\nnodeGroups: [{group}]\n");
     let report = json!({

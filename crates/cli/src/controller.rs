@@ -194,16 +194,21 @@ async fn serve(
     };
     tokio::spawn(stop.clone().run_until_cancelled_owned(reload(sources, config, reloadable)));
     tasks.spawn(async move {
-        // A replica that leads alone has no campaign whose end would be the end of terms.
-        while let Some(Some(term)) = stop.run_until_cancelled(leadership.next_term()).await {
-            tracing::info!(term = term.number, "leading");
-            balance.lead(&term).await;
-            tracing::info!(term = term.number, "no longer leading");
-        }
+        lead(&balance, &leadership, &stop).await;
         silence.cancel();
     });
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %identity, "started");
     Ok(shutdown.finished(GRACE).await)
+}
+
+/// Leads term after term, until the process is to end.
+async fn lead(balance: &Balance, leadership: &Leadership, stop: &CancellationToken) {
+    // A replica that leads alone has no campaign whose end would be the end of terms.
+    while let Some(Some(term)) = stop.run_until_cancelled(leadership.next_term()).await {
+        tracing::info!(term = term.number, "leading");
+        balance.lead(&term).await;
+        tracing::info!(term = term.number, "no longer leading");
+    }
 }
 
 /// What happens when something was heard of the cluster.

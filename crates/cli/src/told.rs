@@ -36,8 +36,8 @@ struct Event {
     involved_object: Subject,
     #[serde(default)]
     reason: String,
-    #[serde(default)]
-    event_time: Option<Timestamp>,
+    #[serde(default, rename = "eventTime")]
+    at: Option<Timestamp>,
     #[serde(default)]
     series: Option<Series>,
 }
@@ -89,9 +89,9 @@ pub async fn read(client: &Client, namespace: Option<&str>) -> Result<Words, kub
 }
 
 /// Keeps the newest word about each object.
-fn remember(words: &mut Words, Event { involved_object, reason, event_time, series }: Event) {
+fn remember(words: &mut Words, Event { involved_object, reason, at, series }: Event) {
     let times = series.as_ref().map_or(1, |series| series.count.max(1));
-    let Some(at) = series.and_then(|series| series.last_observed_time).or(event_time) else { return };
+    let Some(at) = series.and_then(|series| series.last_observed_time).or(at) else { return };
     let newer = words.get(&involved_object.uid).is_none_or(|known| known.at <= at);
     if newer {
         words.insert(involved_object.uid, Told { reason, at, times });
@@ -110,7 +110,7 @@ mod tests {
             Event {
                 involved_object: Subject { uid: uid.to_owned() },
                 reason: reason.to_owned(),
-                event_time: at(minute),
+                at: at(minute),
                 series,
             }
         };
@@ -119,7 +119,7 @@ mod tests {
             event("web", "WebhookNotSteering", 10, Some(30)),
             event("web", "Rebalanced", 20, None),
             event("api", "Rebalanced", 5, None),
-            Event { event_time: None, ..event("old", "Rebalanced", 5, None) },
+            Event { at: None, ..event("old", "Rebalanced", 5, None) },
         ] {
             remember(&mut words, told);
         }

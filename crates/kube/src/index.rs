@@ -609,7 +609,8 @@ impl Index {
         let same = self.pdbs.get(&key).is_some_and(|old| PdbRecord { epoch, ..old.clone() } == record);
         let old = self.pdbs.insert(key, record.clone());
         if !same {
-            self.mark_selected(&namespace, old.iter().chain([&record]));
+            let both: Vec<&PdbRecord> = old.iter().chain([&record]).collect();
+            self.mark_selected(&namespace, &both);
         }
     }
 
@@ -617,18 +618,18 @@ impl Index {
     pub fn delete_pdb(&mut self, namespace: &str, name: &str) {
         let key = (self.strings.intern(namespace), self.strings.intern(name));
         let old = self.pdbs.remove(&key);
-        self.mark_selected(namespace, old.iter());
+        self.mark_selected(namespace, &old.iter().collect::<Vec<_>>());
     }
 
     /// Marks the workloads whose pods one of these budgets selects. Labels that somebody adds to a running pod are found by
     /// the next look.
-    fn mark_selected<'a>(&mut self, namespace: &str, budgets: impl Iterator<Item = &'a PdbRecord> + Clone) {
+    fn mark_selected(&mut self, namespace: &str, budgets: &[&PdbRecord]) {
         let selected = |key: &&WorkloadKey| {
             let labels = self.workloads.get(*key).map(|record| &record.object.spec.template.metadata.labels);
             let selects = |budget: &PdbRecord| {
                 budget.selector.as_ref().zip(labels).is_some_and(|(selector, labels)| selector.matches(labels))
             };
-            budgets.clone().any(selects)
+            budgets.iter().copied().any(selects)
         };
         let keys: Vec<WorkloadKey> = self.workloads_in(namespace).filter(selected).cloned().collect();
         self.changed.extend(keys);

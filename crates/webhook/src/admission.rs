@@ -271,7 +271,9 @@ impl Admission {
             Answer::NotYet => return None,
             Answer::Untouched(Untouched::UnknownOwner) => untouched(review, Outcome::UnknownOwner),
             Answer::Untouched(_) => untouched(review, Outcome::Untouched),
-            Answer::Already { .. } if settings.read_only => untouched(review, Outcome::ReadOnly),
+            Answer::Already { .. } | Answer::Decided { .. } if settings.read_only => {
+                untouched(review, Outcome::ReadOnly)
+            }
             Answer::Already { capacity, policy } => {
                 let rules = SteeringRules { placement: policy.placement.value, on_conflict };
                 let patch = match steering::steer(&pod.placement, capacity, &classes, rules) {
@@ -285,7 +287,6 @@ impl Admission {
                 self.tell_conflict(without_trace, &workload, note);
                 untouched(review, Outcome::Conflict)
             }
-            Answer::Decided { .. } if settings.read_only => untouched(review, Outcome::ReadOnly),
             Answer::Decided { verdict, policy, workload } => match steer(verdict, &policy, on_conflict) {
                 Err(wanted) => {
                     let note = Reason::PlacementConflict { wanted }.to_string();

@@ -184,7 +184,11 @@ async fn one_more_than_the_replicas_waits_for_what_makes_room() {
     assert_eq!((outcome, steered(&patch), took), (Outcome::Steered, Some("spot"), MS * 30));
     assert_eq!(webhook.index.lock().reservations(), 3, "nobody gave way");
     let (outcome, patch, took) = webhook.answer(&plain("u-4")).await;
-    assert_eq!((outcome, steered(&patch), took), (Outcome::Steered, Some("spot"), MS * 100), "in the place of the oldest");
+    assert_eq!(
+        (outcome, steered(&patch), took),
+        (Outcome::Steered, Some("spot"), MS * 100),
+        "in the place of the oldest"
+    );
     assert_eq!(webhook.index.lock().reservations(), 3);
     let mut trial = plain("u-5");
     trial["request"]["dryRun"] = json!(true);

@@ -11,12 +11,12 @@ use super::{code, heading_from, table};
 
 const MANIFEST: &str = include_str!("../../../e2e/manifests/rbac.yaml");
 
-/// A Role or a ClusterRole.
+/// A Role or a `ClusterRole`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Role<'a> {
     kind: &'a str,
     name: &'a str,
-    /// None of a ClusterRole.
+    /// None of a `ClusterRole`.
     namespace: Option<&'a str>,
     rules: Vec<Rule<'a>>,
 }
