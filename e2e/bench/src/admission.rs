@@ -41,20 +41,28 @@ async fn measure(cluster: &Cluster<'_>, product: &Product, sizes: Sizes) -> Resu
     cluster.namespace("empty", json!({ "empty": "true" })).await?;
     let workload = Workload::deployment("measured", "web").replicas(10).spot(70).floor(1);
     let beside = Workload::deployment("empty", "web").replicas(10);
+    cluster.namespace("constant", json!({ "constant": "true" })).await?;
+    let patched = Workload::deployment("constant", "web").replicas(10);
     let empty = EmptyHandler::start(cluster).await?;
     cluster.create(&workload).await?;
     cluster.create(&beside).await?;
+    cluster.create(&patched).await?;
     cluster.settled(&workload).await?;
     cluster.settled(&beside).await?;
+    cluster.settled(&patched).await?;
     let (ours, theirs) = (Load::on(cluster, &workload).await?, Load::on(cluster, &beside).await?);
+    let constant = Load::on(cluster, &patched).await?;
     let pid = product.replica().pid().context("the product runs")?;
 
     let mut figures = Vec::new();
     ours.run(BLOCK, 8).await?;
     theirs.run(BLOCK, 8).await?;
+    constant.run(BLOCK, 8).await?;
     for connections in [1, 8] {
         let (mut product_side, mut empty_side) = (Measure::default(), Measure::default());
+        let mut constant_side = Measure::default();
         for round in 0..ROUNDS {
+            constant_side.add(&timed(cluster, handler::CONSTANT, &constant, connections).await?);
             // A B B A: a drift of the machine's speed falls on both alike.
             if round % 2 == 0 {
                 product_side.add(&timed(cluster, PRODUCT, &ours, connections).await?);
@@ -65,13 +73,15 @@ async fn measure(cluster: &Cluster<'_>, product: &Product, sizes: Sizes) -> Resu
             }
         }
         let at = format!("{connections} connection{}", if connections == 1 { "" } else { "s" });
-        for (word, ours, theirs) in [
-            ("mean", product_side.mean(), empty_side.mean()),
-            ("p99", product_side.quantile(0.99), empty_side.quantile(0.99)),
+        for (word, ours, theirs, constant) in [
+            ("mean", product_side.mean(), empty_side.mean(), constant_side.mean()),
+            ("p99", product_side.quantile(0.99), empty_side.quantile(0.99), constant_side.quantile(0.99)),
         ] {
             figures.push(Figure::new(format!("time of the empty handler, {word}, {at}"), theirs, "ms"));
+            figures.push(Figure::new(format!("time of one with a constant patch, {word}, {at}"), constant, "ms"));
             figures.push(Figure::new(format!("time of the webhook, {word}, {at}"), ours, "ms"));
             figures.push(Figure::at_most(format!("ratio, {word}, {at}"), ours / theirs, "", 1.25));
+            figures.push(Figure::new(format!("ratio to the constant patch, {word}, {at}"), ours / constant, ""));
         }
         say(format!("admission: {at} measured"));
     }

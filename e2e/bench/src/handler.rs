@@ -9,8 +9,10 @@ use serde_json::json;
 use spotalis_e2e::{Authority, Cluster, eventually, release};
 use spotalis_rig::free_port;
 
-/// The name of its webhook, for the API server's metrics.
+/// The name of the webhook that answers "allowed", for the API server's metrics. Called for namespaces labelled `empty=true`.
 pub const NAME: &str = "empty.spotalis.io";
+/// The name of the one that answers with a constant patch. Called for namespaces labelled `constant=true`.
+pub const CONSTANT: &str = "constant.spotalis.io";
 
 /// The empty handler. Dropping it ends it.
 pub struct EmptyHandler {
@@ -18,7 +20,7 @@ pub struct EmptyHandler {
 }
 
 impl EmptyHandler {
-    /// Builds it, starts it, and has it called for pods of the namespaces labelled `empty=true`.
+    /// Builds it, starts it, and has it called at both of its paths.
     pub async fn start(cluster: &Cluster<'_>) -> Result<Self> {
         let program = release(&["--package", "spotalis-bench", "--bin", "empty-handler"], "empty-handler")?;
         let authority = Authority::new()?;
@@ -54,21 +56,24 @@ impl Drop for EmptyHandler {
 }
 
 async fn register(cluster: &Cluster<'_>, port: u16, authority: &str) -> Result<()> {
-    let configuration: MutatingWebhookConfiguration = serde_json::from_value(json!({
-        "metadata": { "name": "empty" },
-        "webhooks": [{
-            "name": NAME,
+    let webhook = |name: &str, label: &str, path: &str| {
+        json!({
+            "name": name,
             "admissionReviewVersions": ["v1"],
             "clientConfig": {
-                "url": format!("https://127.0.0.1:{port}/mutate"),
+                "url": format!("https://127.0.0.1:{port}/{path}"),
                 "caBundle": k8s_openapi::ByteString(authority.as_bytes().to_vec()),
             },
             "failurePolicy": "Fail",
             "sideEffects": "None",
             "timeoutSeconds": 10,
-            "namespaceSelector": { "matchLabels": { "empty": "true" } },
+            "namespaceSelector": { "matchLabels": { label: "true" } },
             "rules": [{ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"] }],
-        }],
+        })
+    };
+    let configuration: MutatingWebhookConfiguration = serde_json::from_value(json!({
+        "metadata": { "name": "empty" },
+        "webhooks": [webhook(NAME, "empty", "mutate"), webhook(CONSTANT, "constant", "patch")],
     }))?;
     let api: Api<MutatingWebhookConfiguration> = Api::all(cluster.client());
     api.create(&PostParams::default(), &configuration).await?;

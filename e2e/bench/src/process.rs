@@ -4,17 +4,17 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-/// Clock ticks per second of `/proc/PID/stat`; 100 on every Linux that Rust runs on (`USER_HZ`).
-const TICKS_PER_SECOND: f64 = 100.0;
-
-/// CPU time used so far, in seconds, user and system.
+/// CPU time used so far by all threads that run, in seconds. In nanoseconds inside (`/proc/PID/task/TID/schedstat`): the clock
+/// ticks of `stat` are 10 ms, and a share of a percent is looked for.
 pub fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The command's name stands in parentheses and may hold spaces; what is wanted comes after it.
-    let (_, fields) = stat.rsplit_once(") ").context("/proc/PID/stat has no command")?;
-    let fields: Vec<&str> = fields.split(' ').collect();
-    let ticks = |field: usize| fields.get(field).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
-    Ok((ticks(11) + ticks(12)) / TICKS_PER_SECOND)
+    let mut nanoseconds = 0.0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end between the listing and the look.
+        let Ok(schedstat) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        let on_cpu = schedstat.split(' ').next().context("schedstat is empty")?;
+        nanoseconds += on_cpu.parse::<f64>()?;
+    }
+    Ok(nanoseconds / 1e9)
 }
 
 /// The most memory the process ever had in RAM, in MB.
