@@ -30,7 +30,7 @@ pub struct Sizes {
 
 /// Runs on a rig of its own; `None` where there is none.
 pub async fn run(sizes: Sizes) -> Result<Option<Report>> {
-    crate::rollout::on("admission", async |cluster, product| measure(cluster, product, sizes).await).await
+    crate::rollout::on("admission", async |cluster, product| Box::pin(measure(cluster, product, sizes)).await).await
 }
 
 async fn measure(cluster: &Cluster<'_>, product: &Product, sizes: Sizes) -> Result<Report> {
