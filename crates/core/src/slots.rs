@@ -536,10 +536,16 @@ mod tests {
         #[test]
         fn every_look_is_as_the_first(
             targets in proptest::collection::vec(any_target(), 1..3),
-            steps in proptest::collection::vec((any_capacity(), proptest::option::of(1..300u32), any::<u8>()), 0..150),
+            filled in 0..250u32,
+            steps in proptest::collection::vec((any_capacity(), proptest::option::of(1..300u32), any::<u8>()), 0..80),
         ) {
             let mut held = Occupancy::default();
             let mut pods: Vec<(Option<CapacityType>, Option<u32>)> = Vec::new();
+            for _ in 0..filled {
+                let seat = held.next(targets[0]);
+                pods.push((Some(seat.capacity), Some(seat.slot)));
+                held.add(Some(seat.capacity), Some(seat.slot));
+            }
             for (capacity, claim, choice) in steps {
                 let target = targets[usize::from(choice) % targets.len()];
                 if choice % 3 == 0 && !pods.is_empty() {
