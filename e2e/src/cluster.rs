@@ -8,17 +8,18 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Result, ensure};
+use http::Method;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::core::Status;
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use spotalis_rig::{AuditEntry, NodeKind, Rig};
 
+use crate::answer::{Answer, JSON, ask};
 use crate::eventually;
 use crate::workload::{Budget, Kind, Workload};
 
@@ -339,32 +340,22 @@ impl<'r> Cluster<'r> {
         Ok(evictions.iter().filter(|entry| entry.name.starts_with(&prefix)).count())
     }
 
-    /// Asks for the eviction of a pod if it has this UID, and tells the answer.
-    pub async fn evict(&self, namespace: &str, pod: &str, uid: &str) -> Result<Status> {
+    /// Asks for the eviction of a pod with these options of its deletion, and tells the answer.
+    pub async fn evict(&self, namespace: &str, pod: &str, options: Value) -> Result<Answer> {
         let body = json!({
             "apiVersion": "policy/v1",
             "kind": "Eviction",
             "metadata": {"namespace": namespace, "name": pod},
-            "deleteOptions": {"preconditions": {"uid": uid}},
+            "deleteOptions": options,
         });
         let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/eviction");
-        let request = http::Request::post(path)
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(body.to_string().into_bytes())?;
-        match self.client.request::<Status>(request).await {
-            Ok(mut status) => {
-                status.code = 201;
-                Ok(status)
-            }
-            Err(kube::Error::Api(status)) => Ok(*status),
-            Err(error) => Err(error.into()),
-        }
+        ask(&self.client, Method::POST, &path, Some((JSON, &body))).await
     }
 
     /// Fails if the product asked for something that it has no right to.
     pub fn expect_no_refusal(&self) -> Result<()> {
         let entries = self.rig.audit()?;
-        let refused = entries.iter().filter(|entry| entry.user == USER && entry.code == 403);
+        let refused = entries.iter().filter(|entry| entry.user == USER && entry.forbidden);
         let asked: BTreeSet<String> =
             refused.map(|entry| format!("{} {}/{}", entry.verb, entry.resource, entry.subresource)).collect();
         ensure!(asked.is_empty(), "not among the product's rights: {asked:?}");

@@ -5,6 +5,7 @@
 //! nodes they run on, Events, metrics, and the API server's own record of requests. Nothing here calls a decision of
 //! Spotalis; the split that is expected is computed anew, so that a mistake in the product cannot hide in its own test.
 
+mod answer;
 mod attempt;
 mod binary;
 mod caller;
@@ -17,14 +18,16 @@ mod http_get;
 mod neighbour;
 mod process;
 mod product;
+mod reconfigure;
 mod relay;
 mod rights;
 mod scrape;
 mod witness;
 mod workload;
 
+pub use answer::{Answer, JSON, MERGE, ask};
 pub use attempt::Attempt;
-pub use binary::release;
+pub use binary::{binary, release};
 pub use caller::{Caller, Heard};
 pub use calls::{Calls, count};
 pub use certs::{Authority, Pair};
@@ -32,7 +35,8 @@ pub use cluster::{Cluster, Split, USER, active_pods, annotation, is_ready, label
 pub use creations::{Creations, Tally, next_pod};
 pub use gate::Gate;
 pub use neighbour::{Neighbour, Review};
-pub use product::{Product, ProductOptions, Replica, on_product};
+pub use product::{Product, ProductOptions, Replica, apply, on_product};
+pub use reconfigure::IN_FORCE;
 pub use rights::Withdrawn;
 pub use scrape::Scrape;
 pub use witness::Witness;

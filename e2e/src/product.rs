@@ -367,7 +367,8 @@ fn grant(rig: &Rig) -> Result<()> {
     apply(rig, "-", &probe.to_string())
 }
 
-fn apply(rig: &Rig, file: &str, input: &str) -> Result<()> {
+/// `kubectl apply` of a file, or of `input` if that is `-`, as an administrator.
+pub fn apply(rig: &Rig, file: &str, input: &str) -> Result<()> {
     use std::io::Write as _;
     let mut kubectl: Command = rig.kubectl();
     kubectl.args(["apply", "--filename", file]).stdin(Stdio::piped()).stdout(Stdio::null());

@@ -176,6 +176,13 @@ impl Budget {
             }),
         }
     }
+
+    /// More for the budget's spec; of what is there already, this takes the place.
+    #[must_use]
+    pub fn spec(mut self, more: Value) -> Self {
+        merge(&mut self.object["spec"], more);
+        self
+    }
 }
 
 /// Merges objects key by key; anything else is replaced.

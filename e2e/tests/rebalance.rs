@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
@@ -304,7 +303,6 @@ async fn nothing_is_moved_where_something_forbids_it() -> Result<()> {
         add_nodes(cluster).await?;
         try_join!(
             scenario("budgets", budgets(cluster, product)),
-            scenario("answers to evictions", answers_to_evictions(cluster)),
             scenario("OnDelete", on_delete_is_respected(cluster, product)),
             scenario("kept pods", kept_pods_are_kept(cluster, product)),
             scenario("no room", never_into_the_void(cluster, product)),
@@ -345,42 +343,6 @@ async fn budgets(cluster: &Cluster<'_>, product: &Product) -> Result<()> {
     ensure!(witness.fewest_ready() >= 3, "{} were ready at one moment", witness.fewest_ready());
     product.metric_becomes("spotalis_evictions_blocked", &blocked, |value| value == 0.0).await?;
     Ok(())
-}
-
-/// Pinned facts: what the API server answers to an eviction, and what a failed precondition costs.
-async fn answers_to_evictions(cluster: &Cluster<'_>) -> Result<()> {
-    let (namespace, stranger) = ("answers", "00000000-0000-0000-0000-000000000000");
-    cluster.namespace(namespace, json!({})).await?;
-    let workload = Workload::deployment(namespace, "web").replicas(3);
-    cluster.create(&workload).await?;
-    let pods = cluster.settled(&workload).await?;
-    let (first, second) = (&pods[0], &pods[1]);
-
-    let answer = cluster.evict(namespace, &first.name_any(), stranger).await?;
-    ensure!((answer.code, answer.reason.as_str()) == (409, "Conflict"), "another UID: {answer:?}");
-    cluster.create_budget(&Budget::min_available(&workload, "one", 2)).await?;
-    let budgets: Api<PodDisruptionBudget> = Api::namespaced(cluster.client(), namespace);
-    let allowed = async || budgets.get("one").await.ok()?.status.map(|status| status.disruptions_allowed);
-    eventually("the budget to allow one", async || (allowed().await? == 1).then_some(())).await?;
-
-    let answer = cluster.evict(namespace, &first.name_any(), stranger).await?;
-    ensure!(answer.code == 409, "another UID, under a budget: {answer:?}");
-    let budget = budgets.get("one").await?.status.context("a status")?;
-    ensure!(budget.disruptions_allowed == 0, "a failed precondition takes the budget: {budget:?}");
-    ensure!(budget.disrupted_pods.is_some_and(|pods| pods.contains_key(&first.name_any())));
-    let answer = cluster.evict(namespace, &second.name_any(), &uid(second)).await?;
-    let causes =
-        answer.details.as_ref().map(|details| details.causes.iter().map(|cause| cause.reason.clone()).collect());
-    ensure!(answer.code == 429 && causes == Some(vec!["DisruptionBudget".to_owned()]), "a budget taken: {answer:?}");
-    let still: BTreeSet<String> = cluster.pods(&workload).await?.iter().map(uid).collect();
-    ensure!(still == pods.iter().map(uid).collect(), "all three are still there");
-
-    cluster.create_budget(&Budget::min_available(&workload, "two", 1)).await?;
-    eventually("the answer to two budgets", async || {
-        let answer = cluster.evict(namespace, &second.name_any(), &uid(second)).await.ok()?;
-        (answer.code == 500 && answer.message.contains("more than one PodDisruptionBudget")).then_some(())
-    })
-    .await
 }
 
 /// A pod of an old revision would come back updated, so it stays until somebody else removes it.

@@ -1,11 +1,9 @@
 //! The configuration file is changed under a running controller.
 
-use std::fs;
-
-use anyhow::{Context as _, Result, ensure};
-use serde_json::{Value, json};
+use anyhow::{Result, ensure};
+use serde_json::json;
 use spotalis_e2e::{
-    Caller, Cluster, Product, ProductOptions, Split, Workload, eventually, on_product, scenario, wanted,
+    Caller, Cluster, IN_FORCE, Product, ProductOptions, Split, Workload, eventually, on_product, scenario, wanted,
 };
 use spotalis_rig::{AuditLevel, NodeKind, RigOptions};
 
@@ -30,39 +28,6 @@ async fn a_changed_file_holds_without_a_restart() -> Result<()> {
     .await
 }
 
-fn current(product: &Product) -> Result<Value> {
-    Ok(serde_json::from_str(&fs::read_to_string(product.replica().config_path())?)?)
-}
-
-/// Puts another text in place of the file at one blow, so that nobody reads half of it.
-fn write(product: &Product, text: &str) -> Result<()> {
-    let path = product.replica().config_path();
-    let beside = path.with_extension("new");
-    fs::write(&beside, text)?;
-    Ok(fs::rename(&beside, path)?)
-}
-
-/// Lines of the log with this in their message, so far.
-fn lines(product: &Product, message: &str) -> Result<Vec<Value>> {
-    let mut lines = product.replica().log()?;
-    lines.retain(|line| line.to_string().contains(message));
-    Ok(lines)
-}
-
-/// Changes the file, and waits until a line with this message says what came of it.
-async fn change(product: &Product, text: &str, message: &str) -> Result<Value> {
-    let before = lines(product, message)?.len();
-    write(product, text)?;
-    let mut news = eventually(message, async || {
-        let lines = lines(product, message).ok()?;
-        (lines.len() > before).then_some(lines)
-    })
-    .await?;
-    news.pop().context("a line")
-}
-
-const IN_FORCE: &str = "the changed configuration is in force";
-
 async fn cooldown(cluster: &Cluster<'_>, product: &Product) -> Result<()> {
     cluster.managed_namespace("cooldown").await?;
     let workload = Workload::deployment("cooldown", "web").replicas(6);
@@ -73,9 +38,9 @@ async fn cooldown(cluster: &Cluster<'_>, product: &Product) -> Result<()> {
     cluster.opt(&workload, true, json!({"spotalis.io/spot-percentage": "50"})).await?;
     product.passes("CoolingDown", 1).await?;
     cluster.expect_evictions("cooldown", 0)?;
-    let mut config = current(product)?;
+    let mut config = product.replica().config()?;
     config["controller"]["cooldown"] = json!("1s");
-    change(product, &config.to_string(), IN_FORCE).await?;
+    product.replica().change_config(&config.to_string(), IN_FORCE).await?;
     cluster.until_split(&workload, wanted(6, 50, 0)).await?;
     cluster.expect_evictions("cooldown", 3)
 }
@@ -86,9 +51,9 @@ async fn defaults(cluster: &Cluster<'_>, product: &Product) -> Result<()> {
     let workload = Workload::deployment("defaults", "web").replicas(4).opted_in();
     cluster.create(&workload).await?;
     cluster.expect_split(&workload, Split { on_demand: 4, ..Split::default() }).await?;
-    let mut config = current(product)?;
+    let mut config = product.replica().config()?;
     config["distribution"]["defaults"]["spotPercentage"] = json!(50);
-    change(product, &config.to_string(), IN_FORCE).await?;
+    product.replica().change_config(&config.to_string(), IN_FORCE).await?;
     cluster.until_split(&workload, wanted(4, 50, 0)).await?;
     cluster.expect_evictions("defaults", 2)?;
     cluster.scale(&workload, 10).await?;
@@ -97,7 +62,7 @@ async fn defaults(cluster: &Cluster<'_>, product: &Product) -> Result<()> {
 }
 
 async fn broken(cluster: &Cluster<'_>, product: &Product) -> Result<()> {
-    let good = current(product)?;
+    let good = product.replica().config()?;
     for (text, says) in [
         ("controller: {workers: 5", "not valid YAML"),
         (
@@ -106,32 +71,32 @@ async fn broken(cluster: &Cluster<'_>, product: &Product) -> Result<()> {
         ),
         ("{\"readOnlyMode\": 7}", "readOnlyMode: 7 is not allowed; allowed is true or false"),
     ] {
-        let line = change(product, text, "the changed configuration is not used").await?;
+        let line = product.replica().change_config(text, "the changed configuration is not used").await?;
         ensure!(line["level"] == "ERROR" && line.to_string().contains(says), "{line}");
     }
     // What held before holds on: the default of the scenario before.
     let workload = Workload::deployment("defaults", "later").replicas(6).opted_in();
     cluster.create(&workload).await?;
     cluster.expect_split(&workload, wanted(6, 50, 0)).await?;
-    change(product, &good.to_string(), IN_FORCE).await?;
+    product.replica().change_config(&good.to_string(), IN_FORCE).await?;
     Ok(())
 }
 
 /// The line names the key, the old port goes on, and what else was changed in the same file holds.
 async fn needs_restart(product: &Product) -> Result<()> {
-    let good = current(product)?;
+    let good = product.replica().config()?;
     let caller = Caller::of(product.replica())?;
     let mut config = good.clone();
     config["webhook"]["port"] = json!(spotalis_rig::free_port()?);
     config["controller"]["workers"] = json!(7);
     config["controller"]["cooldown"] = json!("2s");
-    let line = change(product, &config.to_string(), "restart to put these in force").await?.to_string();
+    let line = product.replica().change_config(&config.to_string(), "restart to put these in force").await?.to_string();
     ensure!(line.contains("webhook.port") && line.contains("controller.workers"), "{line}");
     ensure!(!line.contains("cooldown"), "{line}");
     ensure!(caller.post(b"{}").await?.status == 400, "the port of the start is served");
-    let named = lines(product, "restart to put these in force")?.len();
-    change(product, &good.to_string(), IN_FORCE).await?;
-    let now = lines(product, "restart to put these in force")?.len();
+    let named = product.replica().log_with("restart to put these in force")?.len();
+    product.replica().change_config(&good.to_string(), IN_FORCE).await?;
+    let now = product.replica().log_with("restart to put these in force")?.len();
     ensure!(now == named, "the file says again what has been in force all the while, and a restart is asked for");
     Ok(())
 }
@@ -140,9 +105,9 @@ async fn needs_restart(product: &Product) -> Result<()> {
 async fn log_level(cluster: &Cluster<'_>, product: &Product) -> Result<()> {
     let debug = || anyhow::Ok(product.replica().log()?.into_iter().any(|line| line["level"] == "DEBUG"));
     ensure!(!debug()?, "at level info there is no line of level debug");
-    let mut config = current(product)?;
+    let mut config = product.replica().config()?;
     config["logging"]["level"] = json!("debug");
-    change(product, &config.to_string(), IN_FORCE).await?;
+    product.replica().change_config(&config.to_string(), IN_FORCE).await?;
     cluster.scale(&Workload::deployment("defaults", "web"), 2).await?;
     eventually("a line of level debug", async || debug().ok()?.then_some(())).await
 }

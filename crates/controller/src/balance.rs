@@ -234,7 +234,7 @@ impl Balance {
         let decision = rebalance::decide(&view.snapshot, &circumstances, room, now);
         match decision.reason {
             Reason::LimitReached => memory.wait_for_limit(key),
-            Reason::NoCapacity { capacity: _ } => memory.wait_for_room(key),
+            Reason::NoCapacity { capacity: _ } | Reason::CapacityUnseen { capacity: _ } => memory.wait_for_room(key),
             _ => {}
         }
         Some(Sight { view, decision, at: now, lapse })

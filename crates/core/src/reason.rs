@@ -65,6 +65,11 @@ pub enum Reason {
         /// The wanted type.
         capacity: CapacityType,
     },
+    /// How full the nodes of the wanted type are is not seen, and nothing would provide one.
+    CapacityUnseen {
+        /// The wanted type.
+        capacity: CapacityType,
+    },
     /// The pod template's own constraints exclude the wanted type.
     PlacementConflict {
         /// What the split wants.
@@ -160,6 +165,7 @@ docs! {
     "WebhookNotSteering" Some(Warning), "A replacement came back unsteered: the webhook is not called for this workload. Check the MutatingWebhookConfiguration; tried again after 5 minutes, doubling to 30.";
     "WaitingForReady" None, "A pod that stays is not Ready, so no other is disturbed.";
     "NoCapacity" Some(Warning), "No Ready, schedulable node of the wanted type could take the pod, and no autoscaler provides that type.";
+    "CapacityUnseen" Some(Warning), "With `controller.watchNamespaces` other namespaces' pods are not seen, so nobody knows how full the nodes are, and no autoscaler provides the wanted type. Where there is always room, set `distribution.provisioner: always`.";
     "PlacementConflict" Some(Warning), "The pod's own node selector or affinity excludes the type its slot wants. The pod is left alone.";
     "LimitReached" None, "`controller.maxConcurrentDisruptions` moves are under way in the cluster.";
     "MoveBlockedByPDB" Some(Warning), "A PodDisruptionBudget allows no eviction now; tried again when it does.";
@@ -194,6 +200,7 @@ impl Reason {
             Self::WebhookNotSteering => "WebhookNotSteering",
             Self::WaitingForReady { pod: _ } => "WaitingForReady",
             Self::NoCapacity { capacity: _ } => "NoCapacity",
+            Self::CapacityUnseen { capacity: _ } => "CapacityUnseen",
             Self::PlacementConflict { wanted: _ } => "PlacementConflict",
             Self::LimitReached => "LimitReached",
             Self::MoveBlockedByPdb { pdb: _ } => "MoveBlockedByPDB",
@@ -253,6 +260,12 @@ impl fmt::Display for Reason {
             Self::NoCapacity { capacity } => {
                 write!(f, "no {capacity} node could take the pod and no autoscaler provides one")
             }
+            Self::CapacityUnseen { capacity } => {
+                write!(
+                    f,
+                    "how full {capacity} nodes are is not seen in watched namespaces alone, and no autoscaler provides one"
+                )
+            }
             Self::PlacementConflict { wanted } => {
                 write!(f, "the pod's own constraints exclude {wanted} nodes, which its slot wants")
             }
@@ -297,6 +310,9 @@ mod tests {
             }
             Reason::NoCapacity { capacity: _ } => {
                 CapacityType::ALL.map(|capacity| Reason::NoCapacity { capacity }).to_vec()
+            }
+            Reason::CapacityUnseen { capacity: _ } => {
+                CapacityType::ALL.map(|capacity| Reason::CapacityUnseen { capacity }).to_vec()
             }
             Reason::PlacementConflict { wanted: _ } => {
                 CapacityType::ALL.map(|wanted| Reason::PlacementConflict { wanted }).to_vec()
@@ -349,6 +365,7 @@ mod tests {
             Reason::WebhookNotSteering,
             Reason::WaitingForReady { pod: name() },
             Reason::NoCapacity { capacity: to },
+            Reason::CapacityUnseen { capacity: to },
             Reason::PlacementConflict { wanted: to },
             Reason::LimitReached,
             Reason::MoveBlockedByPdb { pdb: name() },

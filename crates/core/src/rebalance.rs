@@ -128,6 +128,8 @@ pub enum Room {
     Enough,
     /// Neither.
     None,
+    /// No autoscaler provides the type, and how full its nodes are is not known.
+    Unseen,
     /// The template's own constraints exclude the type.
     Excluded,
 }
@@ -417,6 +419,7 @@ fn relocate(
     match room(drift.from.other()) {
         Room::Enough => {}
         Room::None => return Step::wait(Reason::NoCapacity { capacity: drift.from.other() }),
+        Room::Unseen => return Step::wait(Reason::CapacityUnseen { capacity: drift.from.other() }),
         Room::Excluded => return Step::wait(Reason::PlacementConflict { wanted: drift.from.other() }),
     }
     Step {

@@ -62,6 +62,8 @@ pub struct AuditEntry {
     pub name: String,
     /// The HTTP status; 0 when the connection ended without one.
     pub code: u16,
+    /// Whether the right was missing. A 403 can have other causes, such as a quota or a namespace that is going away.
+    pub forbidden: bool,
     /// The request's body, at the levels that record it.
     pub request: Option<Value>,
     /// The answer's body, at the level that records it.
@@ -89,6 +91,8 @@ struct Recorded {
     object_ref: ObjectRef,
     #[serde(default)]
     response_status: ResponseStatus,
+    #[serde(default)]
+    annotations: Annotations,
     request_object: Option<Value>,
     response_object: Option<Value>,
 }
@@ -114,6 +118,13 @@ struct ResponseStatus {
     code: u16,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Annotations {
+    #[serde(rename = "authorization.k8s.io/decision")]
+    decision: String,
+}
+
 impl From<Recorded> for AuditEntry {
     fn from(recorded: Recorded) -> Self {
         let ObjectRef { resource, subresource, namespace, name } = recorded.object_ref;
@@ -129,6 +140,7 @@ impl From<Recorded> for AuditEntry {
             namespace,
             name,
             code: recorded.response_status.code,
+            forbidden: recorded.annotations.decision == "forbid",
             request: recorded.request_object,
             response: recorded.response_object,
         }
@@ -152,7 +164,13 @@ mod tests {
         assert_eq!((entry.user.as_str(), entry.user_agent.as_str()), ("system:admin", "me/1"));
         assert_eq!((entry.verb.as_str(), entry.resource.as_str()), ("create", "pods"));
         assert_eq!((entry.subresource.as_str(), entry.namespace.as_str()), ("eviction", "a"));
-        assert_eq!((entry.name.as_str(), entry.code), ("p", 429));
+        assert_eq!((entry.name.as_str(), entry.code, entry.forbidden), ("p", 429, false));
+        let refused = log.replace("\"code\":429", "\"code\":403");
+        let decided = |decision: &str| {
+            let annotated = format!(r#"}},"annotations":{{"authorization.k8s.io/decision":"{decision}"}},"requestR"#);
+            parse(&refused.replace(r#"},"requestR"#, &annotated)).unwrap()[0].forbidden
+        };
+        assert!(decided("forbid") && !decided("allow"));
     }
 
     #[test]

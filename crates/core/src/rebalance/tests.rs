@@ -187,6 +187,7 @@ fn each_gate_alone_holds_the_move_back_and_is_named() {
             None,
         ),
         (|case| case.room = Room::None, Reason::NoCapacity { capacity: OnDemand }, None),
+        (|case| case.room = Room::Unseen, Reason::CapacityUnseen { capacity: OnDemand }, None),
         (|case| case.room = Room::Excluded, Reason::PlacementConflict { wanted: OnDemand }, None),
         (|case| case.circumstances.limit_free = false, Reason::LimitReached, None),
         (

@@ -275,7 +275,7 @@ impl Index {
         }
         // Nobody knows how full a node is whose other pods are not shown.
         if !self.rules.opt_in.watch_namespaces.is_empty() {
-            return Room::None;
+            return Room::Unseen;
         }
         let mut demand = convert::demand(template, &self.rules.classes.of(capacity).tolerations);
         demand.node_selector.retain(|key, _| !given_way.contains(key));

@@ -1313,6 +1313,19 @@ fn provisioners_are_believed_as_configured() {
     assert_eq!(cluster.index.room(&web(), Spot, Outlook::default(), at(0)), Room::None);
 }
 
+/// Where only some namespaces are seen, a node that looks empty may be full; a promise of nodes counts all the same.
+#[test]
+fn room_is_not_seen_in_watched_namespaces_alone() {
+    for (provisioner, seen) in [(Provisioner::Auto, Room::Unseen), (Provisioner::Always, Room::Enough)] {
+        let mut cluster = Cluster::new(1);
+        assert_eq!(cluster.index.room(&web(), Spot, Outlook::default(), at(0)), Room::Enough);
+        let mut rules = Rules { provisioner, ..rules() };
+        rules.opt_in.watch_namespaces.insert("shop".into());
+        cluster.index.set_rules(rules);
+        assert_eq!(cluster.index.room(&web(), Spot, Outlook::default(), at(0)), seen, "{provisioner:?}");
+    }
+}
+
 /// A change to the spot node, the pod template or the rest of the cluster; whether a pod of the template finds room on spot.
 #[test]
 fn room_on_a_node() {
