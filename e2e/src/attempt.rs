@@ -26,8 +26,12 @@ pub struct Attempt {
 impl Attempt {
     /// Runs `spotalis` with these arguments and environment variables; `directory` is for what it says.
     pub async fn run(directory: &Path, variables: &[(&str, &str)], args: &[&str]) -> Result<Self> {
+        Self::of(&spawn_blocking(binary).await??, directory, variables, args).await
+    }
+
+    /// Runs another program.
+    pub async fn of(program: &Path, directory: &Path, variables: &[(&str, &str)], args: &[&str]) -> Result<Self> {
         static ATTEMPTS: AtomicU32 = AtomicU32::new(0);
-        let program = spawn_blocking(binary).await??;
         let log = directory.join(format!("attempt-{}.log", ATTEMPTS.fetch_add(1, Ordering::Relaxed)));
         // `env` becomes the program: variables of its own for it alone.
         let words = variables.iter().map(|(name, value)| format!("{name}={value}"));

@@ -35,6 +35,7 @@ pub use cluster::{Cluster, Split, USER, active_pods, annotation, is_ready, label
 pub use creations::{Creations, Tally, next_pod};
 pub use gate::Gate;
 pub use neighbour::{Neighbour, Review};
+pub use process::Process;
 pub use product::{Product, ProductOptions, Replica, apply, on_product};
 pub use reconfigure::IN_FORCE;
 pub use rights::Withdrawn;

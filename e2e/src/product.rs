@@ -49,11 +49,14 @@ pub struct ProductOptions {
     pub register: bool,
     /// The kubeconfig of another user than the one with the product's rights.
     pub kubeconfig: Option<PathBuf>,
+    /// Whether the test takes rights away. Otherwise, where requests are on record, the product must not have asked for
+    /// anything that it has no right to.
+    pub is_refused: bool,
 }
 
 impl Default for ProductOptions {
     fn default() -> Self {
-        Self { replicas: 1, config: json!({}), register: true, kubeconfig: None }
+        Self { replicas: 1, config: json!({}), register: true, kubeconfig: None, is_refused: false }
     }
 }
 
@@ -101,11 +104,16 @@ pub async fn on_product(
     product: ProductOptions,
     test: impl AsyncFnOnce(&Cluster<'_>, &Product) -> Result<()>,
 ) -> Result<()> {
+    let audited = rig.audit.is_some();
     on_rig(rig, async |rig| {
         let cluster = Cluster::of(rig);
+        let is_refused = product.is_refused;
         let product = Box::pin(Product::start(rig, product)).await?;
         let since = tokio::time::Instant::now();
-        let passed = Box::pin(test(&cluster, &product)).await;
+        let mut passed = Box::pin(test(&cluster, &product)).await;
+        if passed.is_ok() && audited && !is_refused {
+            passed = cluster.expect_no_refusal();
+        }
         if passed.is_err() {
             product.failed.store(true, Ordering::Relaxed);
         }
@@ -120,7 +128,7 @@ impl Product {
     /// Starts it with the rights of `manifests/rbac.yaml`, waits until it is ready, and registers its webhook.
     pub async fn start(rig: &Rig, options: ProductOptions) -> Result<Self> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
-        let ProductOptions { replicas, config, register, kubeconfig } = options;
+        let ProductOptions { replicas, config, register, kubeconfig, is_refused: _ } = options;
         let binary = spawn_blocking(binary).await??;
         grant(rig)?;
         let kubeconfig = match kubeconfig {

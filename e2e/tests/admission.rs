@@ -16,7 +16,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use spotalis_e2e::{
-    Cluster, Neighbour, Product, ProductOptions, Split, Workload, active_pods, annotation, eventually, label,
+    Calls, Cluster, Neighbour, Product, ProductOptions, Split, Workload, active_pods, annotation, eventually, label,
     on_product, scenario, wanted,
 };
 use spotalis_rig::{AuditLevel, NodeKind, RigOptions};
@@ -69,7 +69,6 @@ async fn bursts_rollouts_and_scaling_are_exact_without_an_eviction() -> Result<(
         scenario("StatefulSets", stateful_sets(cluster)).await?;
         scenario("ten rolling restarts of 60 pods", rolling_restarts(cluster)).await?;
         ensure!(cluster.rig().audit()?.iter().all(|entry| entry.subresource != "eviction"), "there were evictions");
-        cluster.expect_no_refusal()?;
         product.metric_becomes("spotalis_admission_reservations", &[], |left| left == 0.0).await?;
         Ok(())
     })
@@ -548,10 +547,13 @@ async fn down_and_back(cluster: &Cluster<'_>, product: &Product) -> Result<()> {
     let workload = Workload::deployment("away", "web").replicas(10).spot(70).floor(1);
     // All pods to one side, so that the number of moves is known.
     cluster.cordon(NodeKind::Spot, true).await?;
+    let before = Calls::so_far(cluster.rig()).await?;
     product.replica().kill()?;
     cluster.create(&workload).await?;
     let pods = cluster.settled(&workload).await?;
     ensure!(pods.iter().all(is_untouched), "nobody was there to steer");
+    let failed_open = Calls::so_far(cluster.rig()).await?.failed_open - before.failed_open;
+    ensure!(failed_open == 10, "the API server went on without an answer for ten pods, not {failed_open}");
     ensure!(cluster.split(&workload).await? == Split { on_demand: 10, ..Split::default() });
     cluster.cordon(NodeKind::Spot, false).await?;
     product.replica().launch()?;

@@ -20,13 +20,18 @@ const OBSERVED: Duration = Duration::from_secs(10);
 #[tokio::test]
 async fn a_missing_right_is_named_and_breaks_nothing_else() -> Result<()> {
     let rig = RigOptions { audit: Some(AuditLevel::Metadata), ..RigOptions::default() };
-    on_product("missing rights", rig, ProductOptions::default(), async |cluster, product| {
-        cluster.rig().add_nodes(2, NodeKind::Spot).await?;
-        cluster.rig().add_nodes(2, NodeKind::OnDemand).await?;
-        scenario("without list pods", without_list_pods(cluster, product)).await?;
-        scenario("without create pods/eviction", without_evictions(cluster, product)).await?;
-        Ok(())
-    })
+    on_product(
+        "missing rights",
+        rig,
+        ProductOptions { is_refused: true, ..ProductOptions::default() },
+        async |cluster, product| {
+            cluster.rig().add_nodes(2, NodeKind::Spot).await?;
+            cluster.rig().add_nodes(2, NodeKind::OnDemand).await?;
+            scenario("without list pods", without_list_pods(cluster, product)).await?;
+            scenario("without create pods/eviction", without_evictions(cluster, product)).await?;
+            Ok(())
+        },
+    )
     .await
 }
 
@@ -196,6 +201,9 @@ async fn credentials(rig: &Rig) -> Result<()> {
     let token = as_user("token.kubeconfig", json!({"token": "a-secret-token"}))?;
     let foreign = json!({"client-certificate-data": base64(certificate), "client-key-data": base64(key)});
     let foreign = as_user("foreign.kubeconfig", foreign)?;
+    let (certificate, key) = rig.issue_expired_client_cert(USER)?;
+    let expired = json!({"client-certificate-data": base64(certificate), "client-key-data": base64(key)});
+    let expired = as_user("expired.kubeconfig", expired)?;
     let nowhere = dir.join("nowhere.kubeconfig");
     let mut elsewhere = known.clone();
     elsewhere["clusters"][0]["cluster"]["server"] = json!(format!("https://127.0.0.1:{}", spotalis_rig::free_port()?));
@@ -208,6 +216,7 @@ async fn credentials(rig: &Rig) -> Result<()> {
     let cases = [
         ("a token that nobody knows", &token, 4, vec!["does not accept our credentials", "may have expired", &server]),
         ("a certificate of another authority", &foreign, 4, vec!["does not accept our credentials", &server]),
+        ("a certificate that ran out", &expired, 4, vec!["does not accept our credentials", "may have expired"]),
         ("no kubeconfig", &nowhere, 2, vec!["cannot read the kubeconfig", &nowhere_path]),
         ("a broken kubeconfig", &broken, 2, vec![&broken_path, "not usable"]),
         ("nobody answers", &dead, 3, vec!["does not answer", "https://127.0.0.1:"]),

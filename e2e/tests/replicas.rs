@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use spotalis_e2e::{
-    Calls, Cluster, Creations, Gate, Product, ProductOptions, Replica, Scrape, Workload, count, eventually, next_pod,
-    on_product, scenario, wanted,
+    Calls, Cluster, Creations, Gate, Product, ProductOptions, Replica, Scrape, Workload, count, eventually, label,
+    next_pod, on_product, scenario, wanted,
 };
 use spotalis_rig::{AuditEntry, AuditLevel, NodeKind, RigOptions, say};
 use tokio::time::Instant;
@@ -17,6 +17,7 @@ const LEASE_DURATION: Duration = Duration::from_secs(6);
 /// Stopping takes the grace in which connections are told to go elsewhere.
 const STOPPING: Duration = Duration::from_secs(30);
 const REQUESTS: &str = "spotalis_admission_requests_total";
+const CAPACITY_TYPE: &str = "spotalis.io/capacity-type";
 const EVICTIONS: &str = "spotalis_evictions_total";
 
 #[tokio::test]
@@ -30,6 +31,8 @@ async fn two_replicas_are_one_product() -> Result<()> {
         scenario("a burst over both", burst(cluster, product)).await?;
         scenario("the leader is asked to go", leader_leaves(cluster, product)).await?;
         scenario("the leader is killed", leader_dies(cluster, product)).await?;
+        scenario("the leader is killed in a burst", leader_dies_in_a_burst(cluster, product)).await?;
+        scenario("the leader is frozen", leader_freezes(cluster, product)).await?;
         scenario("both are restarted, one after the other", rolling_restart(cluster, product)).await?;
         Ok(())
     })
@@ -179,6 +182,58 @@ async fn leader_dies(cluster: &Cluster<'_>, product: &Product) -> Result<()> {
     cluster.delete_namespace("dying").await
 }
 
+/// Whoever asked the leader at that moment goes without an answer, and so do the pods that nobody asks about; what that
+/// spoils is mended, by no more evictions than pods are on the wrong side.
+async fn leader_dies_in_a_burst(cluster: &Cluster<'_>, product: &Product) -> Result<()> {
+    cluster.managed_namespace("interrupted").await?;
+    let (leader, _) = roles(product).await?;
+    let workload = Workload::deployment("interrupted", "web").replicas(120).spot(70).floor(2);
+    cluster.create(&workload).await?;
+    eventually("a burst in its middle", async || (cluster.pods(&workload).await.ok()?.len() >= 20).then_some(()))
+        .await?;
+    leader.kill()?;
+    let there = cluster.pods(&workload).await?.len();
+    let pods = cluster.settled(&workload).await?;
+    let (split, target) = (cluster.split(&workload).await?, wanted(120, 70, 2));
+    let unsteered = pods.iter().filter(|pod| label(pod, CAPACITY_TYPE).is_none()).count();
+    say(format!("    killed at {there} of 120 pods; {unsteered} pods were not steered, first split {split}"));
+    let off = split.spot.abs_diff(target.spot) as usize;
+    cluster.until_split(&workload, target).await?;
+    let evictions = cluster.evictions("interrupted")?.len();
+    ensure!(evictions <= off, "{evictions} evictions, and {split} is off by {off}");
+    leader.launch()?;
+    leader.ready().await?;
+    cluster.delete_namespace("interrupted").await
+}
+
+/// It stops where it stands, with moves under way, and goes on as if nothing had happened when another one leads.
+async fn leader_freezes(cluster: &Cluster<'_>, product: &Product) -> Result<()> {
+    let workload = drift(cluster, "frozen").await?;
+    let (leader, follower) = roles(product).await?;
+    let evicted =
+        async |replica: &Replica| anyhow::Ok(count(replica.scrape().await?.sum(EVICTIONS, &[("result", "evicted")])));
+    leader.signal("STOP")?;
+    let stopped = cluster.evictions("frozen")?.len();
+    eventually("the follower to lead", async || follower.leads().await.then_some(())).await?;
+    let (by_other, at) = (evicted(follower).await?, cluster.evictions("frozen")?.len());
+    leader.signal("CONT")?;
+    eventually("the old leader to know", async || {
+        (!leader.leads().await && leader.ready().await.is_ok()).then_some(())
+    })
+    .await?;
+    cluster.until_split(&workload, wanted(12, 50, 0)).await?;
+    let later = cluster.evictions("frozen")?.len() - at;
+    let by_other = evicted(follower).await? - by_other;
+    say(format!("    {stopped} moves before it froze, {later} after it thawed"));
+    ensure!(by_other == u64::try_from(later)?, "{later} evictions since it thawed, {by_other} of the new leader");
+    // Pods that the frozen one was asked about go unsteered, and where they land is chance; each may cost a move more.
+    let pods = cluster.pods(&workload).await?;
+    let unsteered = pods.iter().filter(|pod| label(pod, CAPACITY_TYPE).is_none()).count();
+    let evictions = cluster.evictions("frozen")?.len();
+    ensure!((6..=6 + unsteered).contains(&evictions), "{evictions} evictions, {unsteered} unsteered pods");
+    cluster.delete_namespace("frozen").await
+}
+
 /// As a Deployment replaces its pods: one goes, comes back and is ready, then the next. Pods are created all the while.
 async fn rolling_restart(cluster: &Cluster<'_>, product: &Product) -> Result<()> {
     cluster.managed_namespace("restarts").await?;
@@ -202,7 +257,7 @@ async fn rolling_restart(cluster: &Cluster<'_>, product: &Product) -> Result<()>
         let (code, pods) = tokio::join!(stopping, rollout);
         ensure!(code? == 0, "the exit code");
         let pods = pods?;
-        let unsteered = pods.iter().filter(|pod| spotalis_e2e::label(pod, "spotalis.io/capacity-type").is_none());
+        let unsteered = pods.iter().filter(|pod| label(pod, CAPACITY_TYPE).is_none());
         ensure!(unsteered.count() == 0, "a pod that nobody steered");
         replica.launch()?;
         replica.ready().await?;

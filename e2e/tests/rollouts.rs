@@ -37,7 +37,6 @@ async fn a_rollout_is_exact_whatever_its_strategy() -> Result<()> {
             scenario("stuck and taken back", stuck_and_taken_back(cluster)),
             scenario("paused midway", paused_midway(cluster, product)),
         )?;
-        cluster.expect_no_refusal()?;
         product.metric_becomes("spotalis_admission_reservations", &[], |left| left < 0.5).await?;
         Ok(())
     })

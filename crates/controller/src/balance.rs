@@ -26,7 +26,7 @@ use tracing::Instrument;
 
 use crate::memory::{Blocked, DISRUPTION_LIMIT, Memory, Victim};
 use crate::metrics::BalanceMetrics;
-use crate::story;
+use crate::{node_hours, story};
 
 /// Between a change and the look at it. A rollout changes a workload several times for each pod; a pass over thousands of
 /// pods for each of these would cost more than the rollout.
@@ -132,7 +132,8 @@ impl Balance {
         keys.into_iter().for_each(|key| self.queue.add(key));
         let workers = self.settings.borrow().workers;
         let work = futures::future::join_all((0..workers).map(|_| self.work()));
-        term.ended.run_until_cancelled(work).await;
+        let counted = node_hours::count(&self.index, &self.metrics, self.clock);
+        term.ended.run_until_cancelled(futures::future::join(work, counted)).await;
         // The next leader shows them.
         self.metrics.hide_all();
     }

@@ -6,6 +6,7 @@
 pub mod balance;
 mod memory;
 mod metrics;
+mod node_hours;
 mod story;
 
 pub use balance::{Balance, Settings};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -68,10 +69,16 @@ const BLOCKED: MetricDoc = MetricDoc {
     labels: &["namespace", "workload"],
     help: "1 while a PodDisruptionBudget holds back a move of the workload",
 };
+const NODE_HOURS: MetricDoc = MetricDoc {
+    name: "node_hours_total",
+    kind: Kind::Counter,
+    labels: &["type"],
+    help: "Hours that nodes ran, by their type, as far as this replica led",
+};
 
 /// The reference table of this crate's metrics.
 pub const METRICS: &[MetricDoc] =
-    &[DESIRED, REALIZED, RECONCILES, ERRORS, DURATION, PARSE_FAILURES, EVICTIONS, BLOCKED];
+    &[DESIRED, REALIZED, RECONCILES, ERRORS, DURATION, PARSE_FAILURES, EVICTIONS, BLOCKED, NODE_HOURS];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Replicas {
@@ -115,6 +122,11 @@ struct Eviction {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Type {
+    r#type: &'static str,
+}
+
 const BALANCE: &str = "balance";
 
 /// The metrics of balance. Clones are the same.
@@ -128,6 +140,7 @@ pub struct BalanceMetrics {
     parse_failures: Family<Key, Counter>,
     evictions: Family<Eviction, Counter>,
     blocked: Family<Workload, Gauge>,
+    node_hours: Family<Type, Counter<f64, AtomicU64>>,
     shown: Arc<Mutex<BTreeSet<WorkloadKey>>>,
 }
 
@@ -144,6 +157,7 @@ impl BalanceMetrics {
             parse_failures: Family::default(),
             evictions: Family::default(),
             blocked: Family::default(),
+            node_hours: Family::default(),
             shown: Arc::default(),
         };
         DESIRED.register(registry, metrics.desired.clone());
@@ -154,6 +168,7 @@ impl BalanceMetrics {
         PARSE_FAILURES.register(registry, metrics.parse_failures.clone());
         EVICTIONS.register(registry, metrics.evictions.clone());
         BLOCKED.register(registry, metrics.blocked.clone());
+        NODE_HOURS.register(registry, metrics.node_hours.clone());
         metrics
     }
 
@@ -209,6 +224,11 @@ impl BalanceMetrics {
         self.parse_failures.get_or_create(&Key { key }).inc();
     }
 
+    /// Nodes of a type ran for so many hours, together.
+    pub(crate) fn ran(&self, capacity: Option<CapacityType>, hours: f64) {
+        self.node_hours.get_or_create(&Type { r#type: type_label(capacity) }).inc_by(hours);
+    }
+
     pub(crate) fn eviction(&self, reason: &'static str, result: &'static str) {
         self.evictions.get_or_create(&Eviction { reason, result }).inc();
     }
@@ -216,15 +236,54 @@ impl BalanceMetrics {
 
 const TYPES: [Option<CapacityType>; 3] = [Some(CapacityType::Spot), Some(CapacityType::OnDemand), None];
 
+fn type_label(capacity: Option<CapacityType>) -> &'static str {
+    capacity.map_or("unknown", CapacityType::as_metric_label)
+}
+
 fn replicas(key: &WorkloadKey, capacity: Option<CapacityType>) -> Replicas {
     Replicas {
         namespace: key.namespace.to_string(),
         workload: key.name.to_string(),
         kind: key.kind.as_str(),
-        r#type: capacity.map_or("unknown", CapacityType::as_metric_label),
+        r#type: type_label(capacity),
     }
 }
 
 fn workload(key: &WorkloadKey) -> Workload {
     Workload { namespace: key.namespace.to_string(), workload: key.name.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use spotalis_core::rebalance::Realized;
+    use spotalis_core::split::Split;
+    use spotalis_kube::index::WorkloadKind;
+    use spotalis_runtime::metrics::{PREFIX, undocumented, unexposed};
+
+    use super::*;
+
+    #[test]
+    fn the_table_is_what_is_shown() {
+        let mut registry = Registry::with_prefix(PREFIX);
+        let metrics = BalanceMetrics::register(&mut registry);
+        let key = WorkloadKey { namespace: "shop".into(), kind: WorkloadKind::Deployment, name: "web".into() };
+        let decision = Decision {
+            action: None,
+            reason: Reason::OnTarget,
+            wake_at: None,
+            wanted: Split { spot: 1, on_demand: 1 },
+            realized: Realized { spot: 1, on_demand: 1, unknown: 0 },
+            drift: 0,
+        };
+        metrics.show(&key, &decision);
+        metrics.reconciled("OnTarget", Duration::from_millis(1));
+        metrics.failed("forbidden");
+        metrics.parse_failed("spot-percentage");
+        metrics.eviction("Rebalanced", "evicted");
+        metrics.ran(None, 1.5);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert_eq!(unexposed(&text, &[METRICS]), [""; 0], "{text}");
+        assert_eq!(undocumented(&text, &[METRICS]), [""; 0], "{text}");
+    }
 }

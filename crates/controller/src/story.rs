@@ -1,22 +1,9 @@
 //! From a reason to the Event that tells it. Which reasons are told is in their table, not here.
 
-use k8s_openapi::api::core::v1::ObjectReference;
 use spotalis_core::policy::Problem;
 use spotalis_core::reason::{Reason, Severity};
-use spotalis_kube::index::{WorkloadKey, WorkloadView};
+use spotalis_kube::index::WorkloadView;
 use spotalis_runtime::events::Notice;
-
-/// What the workload is to an Event.
-pub(crate) fn reference(key: &WorkloadKey, uid: &str) -> ObjectReference {
-    ObjectReference {
-        api_version: Some("apps/v1".to_owned()),
-        kind: Some(key.kind.as_str().to_owned()),
-        namespace: Some(key.namespace.to_string()),
-        name: Some(key.name.to_string()),
-        uid: Some(uid.to_owned()),
-        ..ObjectReference::default()
-    }
-}
 
 /// The Event of a reason, if it is one that is told. An invalid value has told itself: [`problem`] names it.
 pub(crate) fn notice(view: &WorkloadView, reason: &Reason) -> Option<Notice> {
@@ -25,7 +12,7 @@ pub(crate) fn notice(view: &WorkloadView, reason: &Reason) -> Option<Notice> {
     }
     let severity = reason.doc().event?;
     Some(Notice {
-        regarding: reference(&view.key, &view.uid),
+        regarding: view.key.reference(&view.uid),
         related: None,
         reason: reason.code(),
         note: reason.to_string(),
@@ -37,7 +24,7 @@ pub(crate) fn notice(view: &WorkloadView, reason: &Reason) -> Option<Notice> {
 /// The Event of a problem with an annotation: the problem says more than its reason.
 pub(crate) fn problem(view: &WorkloadView, reason: &Reason, problem: &Problem) -> Notice {
     Notice {
-        regarding: reference(&view.key, &view.uid),
+        regarding: view.key.reference(&view.uid),
         related: None,
         reason: reason.code(),
         note: problem.to_string(),

@@ -1235,6 +1235,29 @@ async fn leadership_that_ends_during_the_wait_for_the_pace_lets_nothing_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn node_hours_are_counted_while_it_leads_and_sees_everything() {
+    let world = World::new();
+    let hours = |class: &str| -> f64 {
+        world.metric(&format!("node_hours_total{{type=\"{class}\"}}")).map_or(0.0, |hours| hours.parse().unwrap())
+    };
+    let is = |class: &str, wanted: f64| (hours(class) - wanted).abs() < 0.01;
+    world.until(MINUTE * 60).await;
+    assert!(is("spot", 0.0), "nobody leads");
+    let leading = world.lead();
+    world.until(MINUTE * 120).await;
+    assert!(is("spot", 1.0) && is("on_demand", 1.0) && is("unknown", 0.0), "{}", world.exposition());
+    world.node_is(&with(node("spot", 10), &json!({ "metadata": { "name": "another", "uid": "another" } })));
+    world.until(MINUTE * 150).await;
+    assert!(is("spot", 2.0) && is("on_demand", 1.5), "{}", world.exposition());
+    let nodes = Source { view: View::Nodes, namespace: None };
+    world.cluster.index.lock().set_currency(&nodes, Currency { synced: false, ..FRESH });
+    world.until(MINUTE * 180).await;
+    assert!(is("spot", 2.0), "the nodes are being listed: {}", world.exposition());
+    world.shutdown.cancel();
+    ends(leading).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_term_begins_without_memories() {
     let world = drifting(&[], Answer::Fine);
     let term = Term { number: 0, ended: CancellationToken::new() };

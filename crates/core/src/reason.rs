@@ -13,6 +13,9 @@ use crate::capacity::CapacityType;
 use crate::opt_in::Missing;
 use crate::policy::{Fault, Problem};
 
+/// The code of [`Reason::PlacementConflict`], which admission tells of as well.
+pub const PLACEMENT_CONFLICT: &str = "PlacementConflict";
+
 /// Why a workload is, or is not, being changed right now; or why a pod went where it went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -201,7 +204,7 @@ impl Reason {
             Self::WaitingForReady { pod: _ } => "WaitingForReady",
             Self::NoCapacity { capacity: _ } => "NoCapacity",
             Self::CapacityUnseen { capacity: _ } => "CapacityUnseen",
-            Self::PlacementConflict { wanted: _ } => "PlacementConflict",
+            Self::PlacementConflict { wanted: _ } => PLACEMENT_CONFLICT,
             Self::LimitReached => "LimitReached",
             Self::MoveBlockedByPdb { pdb: _ } => "MoveBlockedByPDB",
             Self::SeveralPdbs { pod: _ } => "SeveralPDBs",

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
 use spotalis_core::admission::Ledger;
 use spotalis_core::capacity::CapacityType;
 use spotalis_core::class::CapacityClasses;
@@ -108,6 +109,20 @@ pub struct WorkloadKey {
     pub kind: WorkloadKind,
     /// Its name.
     pub name: Arc<str>,
+}
+
+impl WorkloadKey {
+    /// What the workload of this key, if it has this UID, is to an Event.
+    pub fn reference(&self, uid: &str) -> ObjectReference {
+        ObjectReference {
+            api_version: Some("apps/v1".to_owned()),
+            kind: Some(self.kind.as_str().to_owned()),
+            namespace: Some(self.namespace.to_string()),
+            name: Some(self.name.to_string()),
+            uid: Some(uid.to_owned()),
+            ..ObjectReference::default()
+        }
+    }
 }
 
 impl fmt::Display for WorkloadKey {

@@ -7,12 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ObjectReference;
 use parking_lot::Mutex;
 use spotalis_core::admission::Verdict;
 use spotalis_core::capacity::CapacityType;
 use spotalis_core::policy::{Policy, keys};
-use spotalis_core::reason::Reason;
+use spotalis_core::reason::{PLACEMENT_CONFLICT, Reason};
 use spotalis_core::slots::Seat;
 use spotalis_core::steering::{self, OnConflict, Steering, SteeringRules};
 use spotalis_kube::index::{Answer, Index, Look, Newcomer, Untouched, WorkloadKey, WorkloadKind};
@@ -313,16 +312,9 @@ impl Admission {
         }
         let Some(uid) = self.index.lock().uid(workload) else { return };
         self.events.publish(Notice {
-            regarding: ObjectReference {
-                api_version: Some("apps/v1".to_owned()),
-                kind: Some(workload.kind.as_str().to_owned()),
-                namespace: Some(workload.namespace.to_string()),
-                name: Some(workload.name.to_string()),
-                uid: Some(uid.to_string()),
-                ..ObjectReference::default()
-            },
+            regarding: workload.reference(&uid),
             related: None,
-            reason: "PlacementConflict",
+            reason: PLACEMENT_CONFLICT,
             note,
             warning: true,
             action: "Admit",

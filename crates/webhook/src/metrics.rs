@@ -136,3 +136,37 @@ impl CertificateMetrics {
         self.not_after.set(not_after.map_or(0, jiff::Timestamp::as_second));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use spotalis_core::class::{CapacityClasses, Preset};
+    use spotalis_core::opt_in::{Mode, OptInRules};
+    use spotalis_kube::index::{Provisioner, Rules};
+    use spotalis_runtime::metrics::{PREFIX, undocumented, unexposed};
+
+    use super::*;
+
+    #[test]
+    fn the_table_is_what_is_shown() {
+        let rules = Rules {
+            opt_in: OptInRules {
+                mode: Mode::Both,
+                namespace_selector: spotalis_core::selector::Selector::default(),
+                own_namespace: "spotalis-system".into(),
+                watch_namespaces: std::collections::BTreeSet::new(),
+            },
+            classes: CapacityClasses::preset(Preset::Karpenter).into(),
+            defaults: spotalis_core::policy::Defaults::default(),
+            on_conflict: spotalis_core::steering::OnConflict::Respect,
+            provisioner: Provisioner::Auto,
+        };
+        let mut registry = Registry::with_prefix(PREFIX);
+        let metrics = AdmissionMetrics::register(&mut registry, Arc::new(Mutex::new(Index::new(rules))));
+        metrics.answered(Outcome::Steered, Duration::from_millis(1));
+        CertificateMetrics::register(&mut registry, None).rejected();
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert_eq!(unexposed(&text, &[METRICS]), [""; 0], "{text}");
+        assert_eq!(undocumented(&text, &[METRICS]), [""; 0], "{text}");
+    }
+}

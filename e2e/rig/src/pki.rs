@@ -2,7 +2,7 @@
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, date_time_ymd,
 };
 
 /// A certificate and its private key, both PEM.
@@ -47,9 +47,13 @@ impl Authority {
 
     /// For a client that the API server is to take for this user, in this group.
     pub(crate) fn client(&self, user: &str, group: Option<&str>) -> Result<Identity, rcgen::Error> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = name(user, group);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.issue(client(user, group))
+    }
+
+    /// For a client that the API server would have taken for this user in the last century.
+    pub(crate) fn expired_client(&self, user: &str) -> Result<Identity, rcgen::Error> {
+        let mut params = client(user, None);
+        (params.not_before, params.not_after) = (date_time_ymd(1990, 1, 1), date_time_ymd(1999, 12, 31));
         self.issue(params)
     }
 
@@ -66,6 +70,13 @@ impl Authority {
 pub(crate) fn service_account_keys() -> Result<(String, String), rcgen::Error> {
     let key = KeyPair::generate()?;
     Ok((key.serialize_pem(), key.public_key_pem()))
+}
+
+fn client(user: &str, group: Option<&str>) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = name(user, group);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params
 }
 
 fn name(common: &str, organization: Option<&str>) -> DistinguishedName {

@@ -414,6 +414,12 @@ impl Rig {
         Ok((identity.cert, identity.key))
     }
 
+    /// A client certificate and its key, PEM, of the rig's own authority, that ran out long ago.
+    pub fn issue_expired_client_cert(&self, user: &str) -> Result<(String, String), RigError> {
+        let identity = self.authority.expired_client(user)?;
+        Ok((identity.cert, identity.key))
+    }
+
     /// Creates one node. KWOK makes it ready soon; see [`Self::nodes_usable`].
     pub async fn create_node(&self, node: &FakeNode) -> Result<(), RigError> {
         Api::all(self.client()).create(&PostParams::default(), &node.object()).await?;

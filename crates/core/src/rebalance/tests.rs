@@ -148,7 +148,7 @@ fn a_pod_on_the_wrong_side_is_moved() {
 #[test]
 fn each_gate_alone_holds_the_move_back_and_is_named() {
     type Gate = (fn(&mut Case), Reason, Option<Timestamp>);
-    let gates: [Gate; 26] = [
+    let gates: [Gate; 27] = [
         (|case| case.snapshot.opt_in = OptIn::Out, Reason::NotManaged, None),
         (|case| case.snapshot.opt_in = OptIn::Never(NeverReason::OwnNamespace), Reason::NotManaged, None),
         (|case| case.snapshot.opt_in = OptIn::Half(Missing::Namespace), Reason::HalfOptIn(Missing::Namespace), None),
