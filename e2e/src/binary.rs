@@ -1,11 +1,13 @@
 //! Finds the binary under test, and builds it first if nobody named one; and what benchmarks run beside it.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use spotalis_rig::say;
+
+use crate::cargo::cargo;
 
 /// A binary to test instead of the one that is built.
 const VARIABLE: &str = "SPOTALIS_BIN";
@@ -29,7 +31,7 @@ fn build() -> Result<PathBuf> {
 /// Builds something in release mode; `file` is where it then lies in the directory of release builds.
 pub fn release(selection: &[&str], file: &str) -> Result<PathBuf> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("this crate lies in a workspace")?;
-    let built = Command::new(env!("CARGO"))
+    let built = cargo()
         .args(["build", "--release", "--quiet"])
         .args(selection)
         .current_dir(workspace)

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use spotalis_e2e::{Attempt, Process, binary, eventually, scenario};
+use spotalis_e2e::{Attempt, Process, binary, cargo, eventually, scenario};
 use spotalis_rig::{RigOptions, Standing, on_rig};
 
 /// Going away takes well below a second.
@@ -35,7 +35,7 @@ fn program() -> Result<PathBuf> {
         own.ancestors().find(|directory| directory.ends_with("debug")).context("a directory of debug builds")?;
     let program = profile.join("xtask");
     if !program.is_file() {
-        let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--package", "xtask"]).status()?;
+        let built = cargo().args(["build", "--quiet", "--package", "xtask"]).status()?;
         ensure!(built.success(), "it does not build: run `cargo build --package xtask`");
     }
     Ok(program)

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::workspace::cargo;
+use spotalis_e2e::cargo;
 
 /// The one version that is used, so that nobody's check differs from another's.
 const VERSION: &str = "0.20.2";

@@ -8,20 +8,22 @@
 //! all tests come from one build, whichever step runs them. Built twice is only what has to be: for the lints without
 //! code, for the tests with it, and the shipped binary with optimisation.
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
+use spotalis_e2e::{cargo, forget_this_package};
 use spotalis_rig::Binaries;
 use tokio::time::Instant;
 
-use crate::workspace::{Workspace, cargo, forget_this_package};
+use crate::workspace::Workspace;
 use crate::{deny, docs, tidy};
 
 /// What to run.
@@ -71,6 +73,12 @@ const STEPS: &[Step] = &[
 
 /// The crates whose tests need a control plane.
 const ON_THE_RIG: [&str; 3] = ["spotalis-rig", "spotalis-e2e", "spotalis-bench"];
+
+/// Of these, the programs that take longest: begun first, none of them is what is waited for at the end.
+const LONG: [&str; 3] = ["--test karpenter", "--test rebalance", "--test admission"];
+
+/// So many of them run at the same time.
+const LANES: usize = 2;
 
 /// Crates that must build with nothing but their own features: another crate's would hide that `core` can read no clock.
 const ALONE: [&str; 2] = ["spotalis-core", "spotalis-config"];
@@ -251,20 +259,81 @@ impl Session {
     }
 
     /// Runs all test programs of some packages, also after one has failed.
-    fn test(&mut self, wanted: impl Fn(&str) -> bool, environment: &[(&str, &Path)]) -> Result<()> {
+    fn test(&mut self, wanted: impl Fn(&str) -> bool) -> Result<()> {
         let mut failed = Vec::new();
         for program in self.programs()?.into_iter().filter(|program| wanted(&program.package)) {
-            let TestProgram { package, home, selector, executable } = program;
-            writeln!(io::stdout().lock(), "\n--- {package} {selector}")?;
-            let mut command = Command::new(executable);
-            forget_this_package(&mut command);
-            command.current_dir(&home).envs(environment.iter().copied());
-            if !self.follow(&mut command)? {
-                failed.push(format!("cargo test -p {package} {selector}"));
+            writeln!(io::stdout().lock(), "\n--- {}", program.name())?;
+            if !self.follow(&mut program.command(&[]))? {
+                failed.push(program.again());
             }
         }
-        if failed.is_empty() { Ok(()) } else { bail!("tests failed; to see them again: {}", failed.join("; ")) }
+        all_passed(&failed)
     }
+
+    /// As [`Self::test`], but two programs at a time, for they spend most of theirs waiting. What each prints is shown when it
+    /// has ended.
+    fn test_side_by_side(&mut self, mut programs: Vec<TestProgram>, environment: &[(&str, &Path)]) -> Result<()> {
+        programs.sort_by_key(|program| !LONG.contains(&program.selector.as_str()));
+        let waiting = Mutex::new(VecDeque::from(programs));
+        let (ended, endings) = mpsc::channel();
+        let mut failed = Vec::new();
+        std::thread::scope(|scope| {
+            for _ in 0..LANES {
+                let (waiting, ended) = (&waiting, ended.clone());
+                scope.spawn(move || {
+                    let next = || waiting.lock().ok()?.pop_front();
+                    while let Some(program) = next() {
+                        let output = program.command(environment).stdin(Stdio::null()).output();
+                        // Nobody listens any more if the account of another one could not be written.
+                        let _ = ended.send((program, output));
+                    }
+                });
+            }
+            drop(ended);
+            for (program, output) in endings {
+                let output = output.with_context(|| format!("cannot start {}", program.name()))?;
+                self.account_for(&program, &output)?;
+                if !output.status.success() {
+                    failed.push(program.again());
+                }
+            }
+            anyhow::Ok(())
+        })?;
+        all_passed(&failed)
+    }
+
+    /// Shows, keeps and counts what a program has printed.
+    fn account_for(&mut self, program: &TestProgram, output: &Output) -> Result<()> {
+        let said = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy);
+        let text = format!("\n--- {}\n{}{}", program.name(), said[0], said[1]);
+        io::stdout().lock().write_all(text.as_bytes())?;
+        File::options().append(true).open(&self.log)?.write_all(text.as_bytes())?;
+        text.lines().filter_map(Tally::of).for_each(|tally| self.tally.add(tally));
+        Ok(())
+    }
+}
+
+impl TestProgram {
+    fn name(&self) -> String {
+        format!("{} {}", self.package, self.selector)
+    }
+
+    /// How it is run by hand.
+    fn again(&self) -> String {
+        format!("cargo test -p {}", self.name())
+    }
+
+    /// As cargo would start it.
+    fn command(&self, environment: &[(&str, &Path)]) -> Command {
+        let mut command = Command::new(&self.executable);
+        forget_this_package(&mut command);
+        command.current_dir(&self.home).envs(environment.iter().copied());
+        command
+    }
+}
+
+fn all_passed(failed: &[String]) -> Result<()> {
+    if failed.is_empty() { Ok(()) } else { bail!("tests failed; to see them again: {}", failed.join("; ")) }
 }
 
 /// The test program that one of cargo's messages tells of.
@@ -354,7 +423,7 @@ fn doc(session: &mut Session) -> Result<Outcome> {
 
 /// Examples in the documentation are tests, too, and have no program of their own.
 fn unit(session: &mut Session) -> Result<Outcome> {
-    session.test(|package| !ON_THE_RIG.contains(&package), &[])?;
+    session.test(|package| !ON_THE_RIG.contains(&package))?;
     let mut command = session.cargo(&["test", "--workspace", "--doc"]);
     session.must(&mut command)?;
     Ok(Outcome::Passed)
@@ -415,13 +484,16 @@ fn rig(session: &mut Session) -> Result<Outcome> {
     if !binary.is_file() {
         bail!("{} is not there; run the step `release` first", binary.display());
     }
-    let packages = BTreeSet::from(ON_THE_RIG);
-    session.test(|package| packages.contains(package), &[("SPOTALIS_BIN", &binary)])?;
+    let mut programs = session.programs()?;
+    programs.retain(|program| ON_THE_RIG.contains(&&*program.package));
+    session.test_side_by_side(programs, &[("SPOTALIS_BIN", &binary)])?;
     Ok(Outcome::Passed)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]

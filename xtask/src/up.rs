@@ -16,13 +16,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use spotalis_e2e::{Product, ProductOptions};
+use spotalis_e2e::{Product, ProductOptions, cargo};
 use spotalis_rig::{Rig, RigOptions, say};
 use tokio::process::Command as AsyncCommand;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::Workspace;
 use build::Built;
 use picture::Picture;
 use table::{Palette, Screen, render};

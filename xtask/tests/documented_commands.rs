@@ -79,15 +79,8 @@ fn binary() -> PathBuf {
         own.ancestors().find(|directory| directory.ends_with("debug") || directory.ends_with("release")).unwrap();
     let binary = profile.join("spotalis");
     if !binary.is_file() {
-        let mut build = Command::new(env!("CARGO"));
+        let mut build = spotalis_e2e::cargo();
         build.args(["build", "--package", "spotalis"]).current_dir(root());
-        // What cargo told this test about its package would have build scripts run again, as in `xtask::workspace::cargo`.
-        let about_this_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
-        for (name, _) in std::env::vars_os() {
-            if about_this_package.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
-                build.env_remove(name);
-            }
-        }
         assert!(build.status().unwrap().success());
     }
     binary

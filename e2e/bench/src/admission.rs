@@ -33,72 +33,96 @@ pub async fn run(sizes: Sizes) -> Result<Option<Report>> {
     crate::rollout::on("admission", async |cluster, product| Box::pin(measure(cluster, product, sizes)).await).await
 }
 
+/// A webhook, and pods that only it is asked about.
+struct Side {
+    webhook: &'static str,
+    /// What it is called in the figures.
+    name: &'static str,
+    workload: Workload,
+    load: Load,
+}
+
+/// The namespaces of the sides are labelled with their own names, which is what the registrations go by.
+async fn side(
+    cluster: &Cluster<'_>,
+    webhook: &'static str,
+    name: &'static str,
+    namespace: &'static str,
+    opted_in: bool,
+) -> Result<Side> {
+    let workload = Workload::deployment(namespace, "web").replicas(10);
+    let workload = if opted_in { workload.spot(70).floor(1) } else { workload };
+    cluster.create(&workload).await?;
+    cluster.settled(&workload).await?;
+    let load = Load::on(cluster, &workload).await?;
+    load.run(BLOCK, 8).await?;
+    Ok(Side { webhook, name, workload, load })
+}
+
 async fn measure(cluster: &Cluster<'_>, product: &Product, sizes: Sizes) -> Result<Report> {
     let nodes = sizes.workload.div_ceil(100) + 2;
     cluster.rig().add_nodes(nodes, NodeKind::Spot).await?;
     cluster.rig().add_nodes(nodes, NodeKind::OnDemand).await?;
     cluster.managed_namespace("measured").await?;
-    cluster.namespace("empty", json!({ "empty": "true" })).await?;
-    let workload = Workload::deployment("measured", "web").replicas(10).spot(70).floor(1);
-    let beside = Workload::deployment("empty", "web").replicas(10);
-    cluster.namespace("constant", json!({ "constant": "true" })).await?;
-    let patched = Workload::deployment("constant", "web").replicas(10);
+    for namespace in [handler::EMPTY, handler::SMALLEST, handler::CONSTANT] {
+        cluster.namespace(namespace, json!({ namespace: "true" })).await?;
+    }
     let empty = EmptyHandler::start(cluster).await?;
-    cluster.create(&workload).await?;
-    cluster.create(&beside).await?;
-    cluster.create(&patched).await?;
-    cluster.settled(&workload).await?;
-    cluster.settled(&beside).await?;
-    cluster.settled(&patched).await?;
-    let (ours, theirs) = (Load::on(cluster, &workload).await?, Load::on(cluster, &beside).await?);
-    let constant = Load::on(cluster, &patched).await?;
+    let sides = [
+        side(cluster, PRODUCT, "the webhook", "measured", true).await?,
+        side(cluster, handler::EMPTY_NAME, "the empty handler", handler::EMPTY, false).await?,
+        side(cluster, handler::SMALLEST_NAME, "one with the smallest patch", handler::SMALLEST, false).await?,
+        side(cluster, handler::CONSTANT_NAME, "one with a constant patch of ours", handler::CONSTANT, false).await?,
+    ];
     let pid = product.replica().pid().context("the product runs")?;
 
     let mut figures = Vec::new();
-    ours.run(BLOCK, 8).await?;
-    theirs.run(BLOCK, 8).await?;
-    constant.run(BLOCK, 8).await?;
     for connections in [1, 8] {
-        let (mut product_side, mut empty_side) = (Measure::default(), Measure::default());
-        let mut constant_side = Measure::default();
+        let mut measures = [const { Vec::new() }; 4];
         for round in 0..ROUNDS {
-            constant_side.add(&timed(cluster, handler::CONSTANT, &constant, connections).await?);
-            // A B B A: a drift of the machine's speed falls on both alike.
-            if round % 2 == 0 {
-                product_side.add(&timed(cluster, PRODUCT, &ours, connections).await?);
-                empty_side.add(&timed(cluster, handler::NAME, &theirs, connections).await?);
-            } else {
-                empty_side.add(&timed(cluster, handler::NAME, &theirs, connections).await?);
-                product_side.add(&timed(cluster, PRODUCT, &ours, connections).await?);
+            // There and back again: a drift of the machine's speed falls on all alike.
+            let there = 0..sides.len();
+            let order: Vec<usize> = if round % 2 == 0 { there.collect() } else { there.rev().collect() };
+            for place in order {
+                let Side { webhook, load, name: _, workload: _ } = &sides[place];
+                measures[place].push(timed(cluster, webhook, load, connections).await?);
             }
         }
         let at = format!("{connections} connection{}", if connections == 1 { "" } else { "s" });
-        for (word, ours, theirs, constant) in [
-            ("mean", product_side.mean(), empty_side.mean(), constant_side.mean()),
-            ("p99", product_side.quantile(0.99), empty_side.quantile(0.99), constant_side.quantile(0.99)),
+        let measures = measures.map(|blocks| {
+            let mut sum = Measure::default();
+            blocks.iter().for_each(|block| sum.add(block));
+            sum
+        });
+        for (word, times) in [
+            ("mean", measures.each_ref().map(Measure::mean)),
+            ("p99", measures.each_ref().map(|measure| measure.quantile(0.99))),
         ] {
-            figures.push(Figure::new(format!("time of the empty handler, {word}, {at}"), theirs, "ms"));
-            figures.push(Figure::new(format!("time of one with a constant patch, {word}, {at}"), constant, "ms"));
-            figures.push(Figure::new(format!("time of the webhook, {word}, {at}"), ours, "ms"));
-            figures.push(Figure::at_most(format!("ratio, {word}, {at}"), ours / theirs, "", 1.25));
+            for (Side { name, .. }, time) in sides.iter().zip(times) {
+                figures.push(Figure::new(format!("time of {name}, {word}, {at}"), time, "ms"));
+            }
+            let [ours, empty, smallest, constant] = times;
+            figures.push(Figure::at_most(format!("ratio to the empty handler, {word}, {at}"), ours / empty, "", 1.25));
+            figures.push(Figure::new(format!("ratio of the smallest patch, {word}, {at}"), smallest / empty, ""));
             figures.push(Figure::new(format!("ratio to the constant patch, {word}, {at}"), ours / constant, ""));
         }
         say(format!("admission: {at} measured"));
     }
 
-    let baseline = cpu(&theirs, empty.pid()).await?;
-    let small = cpu(&ours, pid).await?;
+    let [Side { load: ours, workload, .. }, Side { load: theirs, .. }, _, _] = &sides;
+    let baseline = cpu(theirs, empty.pid()).await?;
+    let small = cpu(ours, pid).await?;
     figures.push(Figure::new("CPU per admission of the empty handler", baseline, "ms"));
     figures.push(Figure::at_most("CPU per admission, 10 pods", small, "ms", 0.2));
-    cluster.scale(&workload, sizes.workload).await?;
-    cluster.settled(&workload).await?;
+    cluster.scale(workload, sizes.workload).await?;
+    cluster.settled(workload).await?;
     // The same again with everything else as it is now: the API server is slower with more pods, our share must not be.
-    let large = cpu(&ours, pid).await?;
+    let large = cpu(ours, pid).await?;
     figures.push(Figure::new(format!("CPU per admission, {} pods", sizes.workload), large, "ms"));
     figures.push(Figure::at_most(format!("growth at {} pods", sizes.workload), large / small, "", 1.05));
     if sizes.cluster > 0 {
         crate::split::fill(cluster, "filler", sizes.cluster).await?;
-        let largest = cpu(&ours, pid).await?;
+        let largest = cpu(ours, pid).await?;
         figures.push(Figure::at_most(
             format!("growth at {} pods in the cluster", sizes.cluster),
             largest / small,

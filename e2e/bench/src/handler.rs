@@ -9,10 +9,18 @@ use serde_json::json;
 use spotalis_e2e::{Authority, Cluster, eventually, release};
 use spotalis_rig::free_port;
 
-/// The name of the webhook that answers "allowed", for the API server's metrics. Called for namespaces labelled `empty=true`.
-pub const NAME: &str = "empty.spotalis.io";
-/// The name of the one that answers with a constant patch. Called for namespaces labelled `constant=true`.
-pub const CONSTANT: &str = "constant.spotalis.io";
+/// The label of namespaces for which the webhook is called that answers "allowed".
+pub const EMPTY: &str = "empty";
+/// Its name in the API server's metrics.
+pub const EMPTY_NAME: &str = "empty.spotalis.io";
+/// The label for the one that answers with a patch of one label.
+pub const SMALLEST: &str = "smallest";
+/// Its name in the API server's metrics.
+pub const SMALLEST_NAME: &str = "smallest.spotalis.io";
+/// The label for the one that answers with a patch of the size of ours.
+pub const CONSTANT: &str = "constant";
+/// Its name in the API server's metrics.
+pub const CONSTANT_NAME: &str = "constant.spotalis.io";
 
 /// The empty handler. Dropping it ends it.
 pub struct EmptyHandler {
@@ -20,7 +28,7 @@ pub struct EmptyHandler {
 }
 
 impl EmptyHandler {
-    /// Builds it, starts it, and has it called at both of its paths.
+    /// Builds it, starts it, and has it called at all of its paths.
     pub async fn start(cluster: &Cluster<'_>) -> Result<Self> {
         let program = release(&["--package", "spotalis-bench", "--bin", "empty-handler"], "empty-handler")?;
         let authority = Authority::new()?;
@@ -73,7 +81,11 @@ async fn register(cluster: &Cluster<'_>, port: u16, authority: &str) -> Result<(
     };
     let configuration: MutatingWebhookConfiguration = serde_json::from_value(json!({
         "metadata": { "name": "empty" },
-        "webhooks": [webhook(NAME, "empty", "mutate"), webhook(CONSTANT, "constant", "patch")],
+        "webhooks": [
+            webhook(EMPTY_NAME, EMPTY, "mutate"),
+            webhook(SMALLEST_NAME, SMALLEST, "smallest"),
+            webhook(CONSTANT_NAME, CONSTANT, "patch"),
+        ],
     }))?;
     let api: Api<MutatingWebhookConfiguration> = Api::all(cluster.client());
     api.create(&PostParams::default(), &configuration).await?;

@@ -1,8 +1,8 @@
 //! The floor for any webhook: reads `request.uid` and answers "allowed", on the servers that everybody uses.
 //!
-//! `empty-handler PORT CERTIFICATE KEY`, with files in PEM. A process of its own, so that its CPU time can be told. At `/patch`
-//! it answers with a patch of the size of ours, always the same one: what the API server does with a patch is in its measure
-//! of the webhook, whoever sends it.
+//! `empty-handler PORT CERTIFICATE KEY`, with files in PEM. A process of its own, so that its CPU time can be told. At
+//! `/smallest` it answers with a patch of one label, and at `/patch` with one of the size of ours, always the same: what the
+//! API server does with a patch is in its measure of the webhook, whoever sends it.
 
 use std::net::SocketAddr;
 
@@ -34,12 +34,23 @@ const PATCH: &str = r#"[
 {"op":"add","path":"/spec/nodeSelector","value":{"karpenter.sh/capacity-type":"spot"}}
 ]"#;
 
+/// Nobody who changes anything gets by with less.
+const SMALLEST: &str = r#"[{"op":"add","path":"/metadata/labels/a","value":"b"}]"#;
+
 async fn allow(body: Bytes) -> Result<String, StatusCode> {
     answer(&body, "")
 }
 
 async fn patch(body: Bytes) -> Result<String, StatusCode> {
-    answer(&body, &format!(r#","patchType":"JSONPatch","patch":"{}""#, STANDARD.encode(PATCH)))
+    answer(&body, &patching(PATCH))
+}
+
+async fn smallest(body: Bytes) -> Result<String, StatusCode> {
+    answer(&body, &patching(SMALLEST))
+}
+
+fn patching(patch: &str) -> String {
+    format!(r#","patchType":"JSONPatch","patch":"{}""#, STANDARD.encode(patch))
 }
 
 fn answer(body: &[u8], more: &str) -> Result<String, StatusCode> {
@@ -58,7 +69,8 @@ async fn main() -> anyhow::Result<()> {
     let port: u16 = next()?.parse()?;
     let tls = RustlsConfig::from_pem_file(next()?, next()?).await?;
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let router = Router::new().route("/mutate", post(allow)).route("/patch", post(patch));
+    let router =
+        Router::new().route("/mutate", post(allow)).route("/patch", post(patch)).route("/smallest", post(smallest));
     axum_server::bind_rustls(address, tls).serve(router.into_make_service()).await?;
     Ok(())
 }
