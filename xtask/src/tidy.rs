@@ -24,6 +24,17 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("spotalis-controller", &["spotalis-core", "spotalis-kube", "spotalis-runtime"]),
     ("spotalis-webhook", &["spotalis-core", "spotalis-kube", "spotalis-runtime"]),
     (
+        "spotalis-instance",
+        &[
+            "spotalis-core",
+            "spotalis-config",
+            "spotalis-kube",
+            "spotalis-runtime",
+            "spotalis-controller",
+            "spotalis-webhook",
+        ],
+    ),
+    (
         "spotalis",
         &[
             "spotalis-core",
@@ -32,6 +43,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "spotalis-runtime",
             "spotalis-controller",
             "spotalis-webhook",
+            "spotalis-instance",
         ],
     ),
     // What judges the product from outside shares only its vocabulary, how it is registered and what it can be told.

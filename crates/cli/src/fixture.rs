@@ -9,7 +9,6 @@ use spotalis_kube::watch::Indexed;
 
 use crate::told::Words;
 use crate::view::Picture;
-use crate::wiring;
 
 /// A configuration with these variables.
 pub fn config(variables: &[(&str, &str)]) -> Config {
@@ -19,7 +18,7 @@ pub fn config(variables: &[(&str, &str)]) -> Config {
 
 /// An empty cluster that was read at 12:00.
 pub fn cluster(config: &Config) -> Picture {
-    let mut index = Index::new(wiring::rules(config));
+    let mut index = Index::new(spotalis_instance::rules(config));
     let now = "2026-03-01T12:00:00Z".parse().unwrap();
     for view in View::REQUIRED {
         let read = Currency { synced: true, heard: now, disconnected: None };

@@ -10,13 +10,13 @@ mod explain;
 #[cfg(test)]
 mod fixture;
 mod listener;
+mod logging;
 mod plan;
 mod state;
 mod status;
 mod table;
 mod told;
 mod view;
-mod wiring;
 
 use std::process::ExitCode;
 
@@ -79,9 +79,9 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 /// it before there is a connection: that there is none, the command says itself.
 async fn connect(global: &Global, config: &Config) -> anyhow::Result<Cluster> {
     let asked_for = global.log_level.is_some();
-    let format = if global.log_format.is_some() { wiring::log_format(config) } else { Format::Console };
+    let format = if global.log_format.is_some() { logging::format(config) } else { Format::Console };
     if asked_for {
-        Telemetry::install(format, wiring::log_level(config))?;
+        Telemetry::install(format, logging::level(config))?;
     }
     let cluster = Cluster::configure(&global.cluster()).await?;
     cluster.probe().await?;

@@ -16,7 +16,6 @@ use spotalis_kube::index::{Outlook, WorkloadKey, WorkloadView};
 use crate::table::Tone;
 use crate::told::Told;
 use crate::view::Picture;
-use crate::wiring;
 
 /// A workload as it is shown.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -222,7 +221,7 @@ impl ProblemState {
 /// What holds outside the workload, as far as somebody can tell who is not the controller. What came of its evictions it
 /// has told; how many moves are under way in the cluster is known to it alone.
 pub fn circumstances(config: &Config, picture: &Picture, view: &WorkloadView) -> Circumstances {
-    let settings = wiring::balance_settings(config);
+    let settings = spotalis_instance::balance_settings(config);
     let unsteered = told(picture, view, &Reason::WebhookNotSteering);
     Circumstances {
         fresh: picture.index.is_whole(picture.now),

@@ -24,7 +24,6 @@ use spotalis_runtime::apiclient::Cluster;
 
 use crate::exit::Exit;
 use crate::told::{self, Words};
-use crate::wiring;
 
 /// How often a list is begun whose continuation the server has forgotten meanwhile.
 const TRIES: u32 = 3;
@@ -199,7 +198,7 @@ fn grant(permission: &Permission) -> String {
 /// Reads everything, or what concerns one namespace.
 pub async fn read(cluster: &Cluster, config: &Config, namespace: Option<&str>) -> Result<Picture, ViewError> {
     let clock = Clock::system();
-    let index = Arc::new(Mutex::new(Index::new(wiring::rules(config))));
+    let index = Arc::new(Mutex::new(Index::new(spotalis_instance::rules(config))));
     let mut reading = Reading { cluster, index: index.clone(), clock, notes: Vec::new(), told: Words::new() };
     reading.all(config, namespace).await?;
     let Reading { cluster: _, index: own, clock, notes, told } = reading;

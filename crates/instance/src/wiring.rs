@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use spotalis_config::{Config, ConflictRule, LogFormat, LogLevel, Provisioner, ScaleDownOrder};
+use spotalis_config::{Config, ConflictRule, Provisioner, ScaleDownOrder};
 use spotalis_core::election::Timing;
 use spotalis_core::steering::OnConflict;
 use spotalis_kube::index;
-use spotalis_runtime::telemetry;
 use spotalis_webhook::admission;
 
 /// What the index derives policies, opt-in and node types from.
@@ -44,34 +43,15 @@ pub fn balance_settings(config: &Config) -> spotalis_controller::Settings {
 }
 
 /// What admission answers by.
-pub fn admission_settings(config: &Config) -> admission::Settings {
+pub(crate) fn admission_settings(config: &Config) -> admission::Settings {
     admission::Settings { read_only: config.settings.read_only_mode, deletion_cost: leads_scale_downs(config) }
 }
 
 /// The three durations of leader election.
-pub fn timing(config: &Config) -> Timing {
+pub(crate) fn timing(config: &Config) -> Timing {
     let election = &config.settings.controller.leader_election;
     Timing::new(election.lease_duration, election.renew_deadline, election.retry_period)
         .expect("a loaded configuration keeps leaseDuration > renewDeadline > retryPeriod > 0")
-}
-
-/// The form of the log's lines.
-pub fn log_format(config: &Config) -> telemetry::Format {
-    match config.settings.logging.format {
-        LogFormat::Json => telemetry::Format::Json,
-        LogFormat::Console => telemetry::Format::Console,
-    }
-}
-
-/// The least important line of the log.
-pub fn log_level(config: &Config) -> &'static str {
-    match config.settings.logging.level {
-        LogLevel::Error => "error",
-        LogLevel::Warn => "warn",
-        LogLevel::Info => "info",
-        LogLevel::Debug => "debug",
-        LogLevel::Trace => "trace",
-    }
 }
 
 fn leads_scale_downs(config: &Config) -> bool {
