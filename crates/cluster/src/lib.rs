@@ -8,6 +8,10 @@
 //!
 //! It knows nothing of who uses it.
 
+mod api;
+pub mod clock;
 pub mod object;
+pub mod quantity;
+pub mod random;
 pub mod resource;
 pub mod store;

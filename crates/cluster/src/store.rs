@@ -30,7 +30,7 @@ impl Key {
     }
 }
 
-/// One change. Of a deleted object, the last version is in `before`.
+/// One change. Of a deleted object, the last version is in `before`, as it was stored.
 #[derive(Clone, Debug)]
 pub struct Change {
     /// The revision that it made.
@@ -51,6 +51,13 @@ pub struct Compacted {
     pub asked: u64,
     /// The oldest one from which changes are known.
     pub oldest: u64,
+}
+
+/// An object under another revision: watchers see what left their sight under the revision at which it left.
+pub fn at_revision(object: &Object, revision: u64) -> Arc<Object> {
+    let mut json = object.json().clone();
+    json["metadata"]["resourceVersion"] = Value::String(revision.to_string());
+    Arc::new(Object::from(json))
 }
 
 /// All objects.
@@ -91,19 +98,12 @@ impl Store {
         object
     }
 
-    /// Takes an object away. What is returned, and shown to watchers, bears the revision of its end.
+    /// Takes an object away. What is returned bears the revision of its end.
     pub fn remove(&mut self, key: &Key) -> Option<Arc<Object>> {
-        let object = self.objects.remove(key)?;
+        let before = self.objects.remove(key)?;
         self.revision += 1;
-        let mut last = object.json().clone();
-        last["metadata"]["resourceVersion"] = Value::String(self.revision.to_string());
-        let last = Arc::new(Object::from(last));
-        self.log.push_back(Change {
-            revision: self.revision,
-            key: key.clone(),
-            before: Some(last.clone()),
-            after: None,
-        });
+        let last = at_revision(&before, self.revision);
+        self.log.push_back(Change { revision: self.revision, key: key.clone(), before: Some(before), after: None });
         Some(last)
     }
 
@@ -114,6 +114,42 @@ impl Store {
         }
         let known = self.log.partition_point(|change| change.revision <= revision);
         Ok(self.log.range(known..))
+    }
+
+    /// The objects of a kind as they were at a revision, by key.
+    pub fn list_at(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        revision: u64,
+    ) -> Result<BTreeMap<Key, Arc<Object>>, Compacted> {
+        if revision < self.compacted {
+            return Err(Compacted { asked: revision, oldest: self.compacted });
+        }
+        let ours = |key: &Key| key.kind == kind && namespace.is_none_or(|namespace| *key.namespace == *namespace);
+        let from = Key::new(kind, namespace.unwrap_or_default(), "");
+        let range = self.objects.range((Bound::Included(from), Bound::Unbounded)).take_while(|(key, _)| ours(key));
+        let mut objects: BTreeMap<Key, Arc<Object>> = range.map(|(key, object)| (key.clone(), object.clone())).collect();
+        for change in self.log.iter().rev().take_while(|change| change.revision > revision) {
+            if !ours(&change.key) {
+                continue;
+            }
+            match &change.before {
+                Some(before) => objects.insert(change.key.clone(), before.clone()),
+                None => objects.remove(&change.key),
+            };
+        }
+        Ok(objects)
+    }
+
+    /// The oldest revision of which is known what came after it.
+    pub const fn oldest(&self) -> u64 {
+        self.compacted
+    }
+
+    /// The last change.
+    pub fn last(&self) -> Option<&Change> {
+        self.log.back()
     }
 
     /// Forgets the changes up to a revision.
@@ -170,5 +206,25 @@ mod tests {
         assert_eq!(store.changes_after(1).err(), Some(Compacted { asked: 1, oldest: 2 }));
         assert_eq!(store.changes_after(2).unwrap().count(), 1);
         assert_eq!(store.changes_after(3).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_past_is_known_back_to_the_compaction() {
+        let mut store = Store::default();
+        let (x, object) = pod("a", "x");
+        let (y, other) = pod("a", "y");
+        store.put(x.clone(), object.clone());
+        store.put(y, other);
+        store.put(x.clone(), object);
+        store.remove(&x);
+        let at = |store: &Store, revision| {
+            let objects = store.list_at(Kind::Pod, Some("a"), revision).ok()?;
+            Some(objects.values().map(|pod| format!("{}@{}", pod.name(), pod.revision())).collect::<Vec<_>>().join(" "))
+        };
+        let past: Vec<_> = (0..=4).map(|revision| at(&store, revision).unwrap()).collect();
+        assert_eq!(past, ["", "x@1", "x@1 y@2", "x@3 y@2", "y@2"]);
+        store.compact(2);
+        assert_eq!(at(&store, 1), None);
+        assert_eq!(at(&store, 2).as_deref(), Some("x@1 y@2"));
     }
 }
