@@ -48,10 +48,6 @@ impl FieldError {
         Self::new("FieldValueForbidden", field, with_detail("Forbidden".to_owned(), detail))
     }
 
-    pub(crate) fn not_found(field: impl Into<String>, value: &Value) -> Self {
-        Self::new("FieldValueNotFound", field, format!("Not found: {}", quoted(value)))
-    }
-
     pub(crate) fn too_long(field: impl Into<String>, limit: usize) -> Self {
         let unit = if limit == 1 { "byte" } else { "bytes" };
         Self::new("FieldValueTooLong", field, format!("Too long: may not be more than {limit} {unit}"))
@@ -61,6 +57,11 @@ impl FieldError {
         let words: Vec<String> = supported.iter().map(|word| format!("{word:?}")).collect();
         let list = if words.is_empty() { String::new() } else { format!(": supported values: {}", words.join(", ")) };
         Self::new("FieldValueNotSupported", field, format!("Unsupported value: {}{list}", quoted(value)))
+    }
+
+    /// Says it in other words.
+    pub(crate) fn say(&mut self, message: &str) {
+        message.clone_into(&mut self.message);
     }
 
     /// As a cause in the details of a status.

@@ -20,6 +20,8 @@ pub(crate) struct Status {
     pub retry_after: Option<u64>,
     /// Not JSON: the message is the body.
     pub plain: bool,
+    /// With which token an interrupted list can go on all the same.
+    pub continued: Option<String>,
 }
 
 /// Of what an error speaks: the group, and the word for the kind that this error uses.
@@ -35,7 +37,7 @@ pub(crate) fn qualified(word: &str, group: &str) -> String {
 
 impl Status {
     fn new(code: u16, reason: &'static str, message: impl Into<String>, details: Value) -> Self {
-        Self { code, reason, message: message.into(), details, retry_after: None, plain: false }
+        Self { code, reason, message: message.into(), details, retry_after: None, plain: false, continued: None }
     }
 
     fn of_resource(code: u16, reason: &'static str, kind: Kind, name: &str, say: impl FnOnce(String) -> String) -> Self {
@@ -50,6 +52,13 @@ impl Status {
 
     pub(crate) fn already_exists(kind: Kind, name: &str) -> Self {
         Self::of_resource(409, "AlreadyExists", kind, name, |what| format!("{what} already exists"))
+    }
+
+    /// All names that were generated are taken.
+    pub(crate) fn name_taken(kind: Kind, name: &str) -> Self {
+        let mut status = Self::already_exists(kind, name);
+        status.message = format!("{}, the server was not able to generate a unique name for the object", status.message);
+        status
     }
 
     pub(crate) fn conflict(kind: Kind, name: &str, why: &str) -> Self {
@@ -129,7 +138,7 @@ impl Status {
 
     /// A revision that is not there yet.
     pub(crate) fn too_large(asked: u64, current: u64) -> Self {
-        let message = format!("Too large resource version: {asked}, current: {current}");
+        let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
         let causes = json!([{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]);
         let mut status = Self::new(504, "Timeout", message, json!({"causes": causes, "retryAfterSeconds": 1}));
         status.retry_after = Some(1);
@@ -188,6 +197,9 @@ impl Status {
         }
         if !self.reason.is_empty() {
             set("reason", self.reason.into());
+        }
+        if let Some(token) = &self.continued {
+            set("metadata", json!({"continue": token}));
         }
         if !self.details.is_null() {
             set("details", self.details.clone());
