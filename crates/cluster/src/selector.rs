@@ -192,7 +192,7 @@ impl Parser {
             let found = self.tokens.get(self.at - 1).map_or("", Token::text);
             return Err(format!("found '{found}', expected: identifier"));
         };
-        checked("key", &key, &names::qualified(&key))?;
+        checked("<nil>", &key, &names::qualified(&key))?;
         if absent {
             return Ok(Requirement { key, test: Test::DoesNotExist });
         }

@@ -13,6 +13,7 @@ use super::request::Target;
 use super::schema;
 use super::status::Status;
 use super::strategy::reset_field;
+use super::typed;
 use crate::object::Object;
 
 /// Who owns what nobody was counted to have written.
@@ -38,15 +39,15 @@ pub(crate) fn apply(
     if let Value::Object(fields) = &mut config {
         fields.entry("metadata").or_insert_with(|| json!({}));
     }
-    place(&mut config, target.kind, &target.namespace)?;
     let type_ = schema::of_kind(target.kind);
     if let Some(type_) = type_ {
-        let name = config["metadata"]["name"].as_str().unwrap_or_default();
-        let what = format!("{}/{name}; {}, Kind={}", target.namespace, qualified(&version), row.name);
-        undeclared(&config, &Shape::Fields(type_)).map_or(Ok(()), |path| {
-            Err(Status::bare(500, format!("failed to create typed patch object ({what}): {path}: field not declared in schema")))
+        let said = |field: &str| config["metadata"][field].as_str().unwrap_or_default();
+        let what = format!("{}/{}; {}, Kind={}", said("namespace"), said("name"), qualified(&version), row.name);
+        typed::check(&config, type_).map_err(|error| {
+            Status::bare(500, format!("failed to create typed patch object ({what}): {error}"))
         })?;
     }
+    place(&mut config, target.kind, &target.namespace)?;
     if current.is_none() {
         let name = target.name.clone().unwrap_or_default();
         config["metadata"].as_object_mut().map(|metadata| metadata.entry("name").or_insert_with(|| name.into()));
@@ -104,20 +105,6 @@ fn first(live: &Value, shape: &Shape<'_>, version: &str) -> Manager {
     }
 }
 
-/// The first field that there is not.
-fn undeclared(value: &Value, shape: &Shape<'_>) -> Option<String> {
-    if let (Shape::Fields(type_), Value::Object(fields)) = (shape, value)
-        && let Some(unknown) = fields.keys().find(|name| type_.field(name).is_none())
-    {
-        return Some(format!(".{unknown}"));
-    }
-    let parts = shape.parts(value)?;
-    parts.into_iter().find_map(|(step, (value, shape))| {
-        let rest = undeclared(value, &shape)?;
-        Some(format!("{}{rest}", shown(&vec![step])))
-    })
-}
-
 /// Fields of others that would change: taken from them, or refused.
 fn contend(owners: &mut [Manager], changed: &FieldSet, force: bool) -> Result<(), Status> {
     let mut conflicts: Vec<(String, Path)> = Vec::new();
@@ -137,11 +124,7 @@ fn described(owner: &Manager) -> String {
     if !owner.subresource.is_empty() {
         text = format!("{text} with subresource {:?}", owner.subresource);
     }
-    match (owner.applies, owner.time.as_str()) {
-        (true, _) => text,
-        (false, "") => format!("{text} using {}", owner.api_version),
-        (false, time) => format!("{text} using {} at {time}", owner.api_version),
-    }
+    if owner.applies { text } else { format!("{text} using {}", owner.api_version) }
 }
 
 fn conflict(conflicts: &mut Vec<(String, Path)>) -> Status {

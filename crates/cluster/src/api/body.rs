@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::decode::decode;
+use super::decode::{Words, decode, decode_in};
 use super::options::{DeleteOptions, Unknown};
 use super::request::Request;
 use super::schema::{self, Struct};
@@ -97,7 +97,27 @@ pub(crate) fn object(request: &Request, expected: &Expected, unknown: Unknown) -
             expected.name
         ))
     })?;
+    if let Some(what) = not_an_object(&value) {
+        let shown: String = request.body.iter().map(|byte| format!("{byte:02x}")).collect();
+        return Err(Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: json: \
+             cannot unmarshal {what} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; \
+             Kind string \"json:\\\"kind,omitempty\\\"\" }} ({shown})",
+            expected.name
+        )));
+    }
     typed(value, expected, unknown)
+}
+
+/// What Go calls JSON that is no object.
+pub(crate) fn not_an_object(value: &Value) -> Option<&'static str> {
+    match value {
+        Value::Object(_) | Value::Null => None,
+        Value::Array(_) => Some("array"),
+        Value::String(_) => Some("string"),
+        Value::Bool(_) => Some("bool"),
+        Value::Number(_) => Some("number"),
+    }
 }
 
 fn named(value: &Value, key: &str) -> Result<String, Status> {
@@ -110,6 +130,11 @@ fn named(value: &Value, key: &str) -> Result<String, Status> {
 
 /// Brings JSON into the form of what is expected.
 pub(crate) fn typed(value: Value, expected: &Expected, unknown: Unknown) -> Result<Sent, Status> {
+    typed_in(value, expected, unknown, Words::Json)
+}
+
+/// The same, with errors in certain words.
+pub(crate) fn typed_in(value: Value, expected: &Expected, unknown: Unknown, words: Words) -> Result<Sent, Status> {
     let (version, name) = if value.is_object() { (named(&value, "apiVersion")?, named(&value, "kind")?) } else { <_>::default() };
     let (api_version, name) = (
         if version.is_empty() { expected.api_version() } else { version },
@@ -130,7 +155,7 @@ pub(crate) fn typed(value: Value, expected: &Expected, unknown: Unknown) -> Resu
         return Err(cannot(&why));
     }
     let (mut object, names) = match expected.type_ {
-        Some(type_) => decode(value, type_).map(|decoded| (decoded.object, decoded.unknown)).map_err(|error| cannot(&error))?,
+        Some(type_) => decode_in(value, type_, words).map(|decoded| (decoded.object, decoded.unknown)).map_err(|error| cannot(&error))?,
         None => custom(value).map_err(|error| cannot(&error))?,
     };
     let warnings = match unknown {

@@ -22,9 +22,21 @@ pub(crate) struct Decoded {
     pub unknown: Vec<String>,
 }
 
+/// Who complains about a wrong type: the decoder of JSON, or the one that strategic merge patches go through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Words {
+    Json,
+    Unstructured,
+}
+
 /// Brings a value into the form of a type. The error is the real decoder's message.
 pub(crate) fn decode(value: Value, type_: &'static Struct) -> Result<Decoded, String> {
-    let mut decoder = Decoder { path: Vec::new(), unknown: Vec::new() };
+    decode_in(value, type_, Words::Json)
+}
+
+/// The same, with errors in certain words.
+pub(crate) fn decode_in(value: Value, type_: &'static Struct, words: Words) -> Result<Decoded, String> {
+    let mut decoder = Decoder { path: Vec::new(), unknown: Vec::new(), words };
     let object = decoder.fields(value, type_)?;
     Ok(Decoded { object, unknown: decoder.unknown })
 }
@@ -43,6 +55,27 @@ enum Step {
 struct Decoder {
     path: Vec<Step>,
     unknown: Vec<String>,
+    words: Words,
+}
+
+/// What Go's reflection calls the kind of a JSON value, and what of that it can convert.
+fn converted(value: &Value, type_: &Type) -> String {
+    let kind = match value {
+        Value::Null => "invalid",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "slice",
+        Value::Object(_) => "map",
+    };
+    match type_ {
+        Type::Map(_) => format!("cannot restore map from {kind}"),
+        Type::List(_) => format!("cannot restore slice from {kind}"),
+        Type::Struct(_) => format!("cannot restore struct from: {kind}"),
+        _ if matches!(kind, "int64" | "float64") => format!("cannot convert {kind} to {}", go_name(type_)),
+        _ => format!("unrecognized type: {}", go_name(type_)),
+    }
 }
 
 /// What Go calls a JSON value.
@@ -213,6 +246,9 @@ impl Decoder {
     }
 
     fn mismatch(&self, value: &Value, type_: &Type, within: &'static Struct) -> String {
+        if self.words == Words::Unstructured {
+            return converted(value, type_);
+        }
         self.in_field(&described(value), type_, within)
     }
 

@@ -219,6 +219,9 @@ fn pod_spec(spec: &mut Fields) {
     fill(spec, "restartPolicy", "Always");
     fill_absent(spec, "securityContext", json!({}));
     fill_absent(spec, "terminationGracePeriodSeconds", 30);
+    if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds < 0) {
+        spec.insert("terminationGracePeriodSeconds".into(), 1.into());
+    }
     fill(spec, "schedulerName", "default-scheduler");
     // Two names of the same field: the older one follows.
     let account = ["serviceAccountName", "serviceAccount"]

@@ -4,6 +4,8 @@
 
 use serde_json::{Value, json};
 
+use super::schema::{Type, named};
+
 /// One thing that is wrong with an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FieldError {
@@ -34,6 +36,13 @@ impl FieldError {
 
     pub(crate) fn invalid(field: impl Into<String>, value: &Value, detail: &str) -> Self {
         Self::new("FieldValueInvalid", field, with_detail(format!("Invalid value: {}", quoted(value)), detail))
+    }
+
+    /// With the value as Go writes it, whose fields have an order of their own.
+    pub(crate) fn invalid_as(field: impl Into<String>, value: &Value, type_: &Type, detail: &str) -> Self {
+        let mut quoted = String::new();
+        go_json(value, type_, &mut quoted);
+        Self::new("FieldValueInvalid", field, with_detail(format!("Invalid value: {quoted}"), detail))
     }
 
     pub(crate) fn invalid_text(field: impl Into<String>, value: &str, detail: &str) -> Self {
@@ -67,6 +76,39 @@ impl FieldError {
     /// As a cause in the details of a status.
     pub(crate) fn cause(&self) -> Value {
         json!({"reason": self.reason, "message": self.message, "field": self.field})
+    }
+}
+
+/// JSON with the fields of types in Go's order.
+fn go_json(value: &Value, type_: &Type, into: &mut String) {
+    let separate = |into: &mut String, first: &mut bool| {
+        if !std::mem::take(first) {
+            into.push(',');
+        }
+    };
+    match (type_, value) {
+        (Type::Struct(name), Value::Object(fields)) => {
+            let mut first = true;
+            into.push('{');
+            for field in &named(name).fields {
+                let Some(value) = fields.get(field.name) else { continue };
+                separate(into, &mut first);
+                into.push_str(&Value::from(field.name).to_string());
+                into.push(':');
+                go_json(value, &field.type_, into);
+            }
+            into.push('}');
+        }
+        (Type::List(element), Value::Array(elements)) => {
+            let mut first = true;
+            into.push('[');
+            for value in elements {
+                separate(into, &mut first);
+                go_json(value, element, into);
+            }
+            into.push(']');
+        }
+        (_, value) => into.push_str(&value.to_string()),
     }
 }
 

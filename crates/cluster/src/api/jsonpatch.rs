@@ -53,9 +53,6 @@ fn index(segment: &str, length: usize) -> Option<usize> {
 }
 
 fn get<'d>(document: &'d mut Value, path: &str) -> Result<Option<&'d Value>, String> {
-    if path.is_empty() {
-        return Ok(Some(document));
-    }
     let (container, last) = container(document, path)?;
     match container {
         Value::Array(elements) => {
@@ -79,7 +76,7 @@ fn remove(document: &mut Value, path: &str) -> Result<Value, String> {
 }
 
 fn put(document: &mut Value, path: &str, value: Value, insert: bool) -> Result<(), String> {
-    if path.is_empty() {
+    if path.is_empty() && !insert {
         *document = value;
         return Ok(());
     }

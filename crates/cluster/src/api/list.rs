@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
+use super::body;
 use super::fields::Fields;
 use super::options::{ListOptions, Match};
 use super::reply::Form;
@@ -86,7 +87,7 @@ impl Continuation {
         let bytes = URL_SAFE_NO_PAD
             .decode(token.trim_end_matches('='))
             .map_err(|_| bad("continue key is not valid: illegal base64 data at input byte 0"))?;
-        let token: Value = serde_json::from_slice(&bytes).map_err(|_| bad("continue key is not valid"))?;
+        let token: Value = body::json(&bytes).map_err(|error| bad(&format!("continue key is not valid: {error}")))?;
         if token["v"] != "meta.k8s.io/v1" {
             return Err(bad("continue key is not valid: server does not recognize this encoded version"));
         }

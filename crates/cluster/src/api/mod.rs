@@ -35,6 +35,7 @@ pub(crate) mod service;
 mod status;
 mod strategic;
 mod strategy;
+mod typed;
 mod update;
 mod validation;
 mod watch;

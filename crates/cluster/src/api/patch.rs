@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::body::{self, Expected};
 use super::create::place;
+use super::decode::Words;
 use super::field::FieldError;
 use super::options::{Unknown, WriteOptions};
 use super::request::{Request, Target};
@@ -44,6 +45,9 @@ impl Patch {
                 let options = options()?;
                 let value = body::json(&request.body).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
                 is_map(&value).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+                if value.is_null() {
+                    return Err(Status::bad_request("Invalid JSON Patch"));
+                }
                 Ok((Self::Merge(value), options))
             }
             "application/strategic-merge-patch+json" if !custom => {
@@ -92,13 +96,7 @@ impl Patch {
 }
 
 fn is_map(value: &Value) -> Result<(), String> {
-    let what = match value {
-        Value::Object(_) | Value::Null => return Ok(()),
-        Value::Array(_) => "array",
-        Value::String(_) => "string",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-    };
+    let Some(what) = body::not_an_object(value) else { return Ok(()) };
     Err(format!("json: cannot unmarshal {what} into Go value of type map[string]interface {{}}"))
 }
 
@@ -124,7 +122,8 @@ fn operations(bytes: &[u8]) -> Result<Value, Status> {
 /// Brings what a patch made into the form of its kind.
 pub(crate) fn formed(patch: &Patch, patched: Value, expected: &Expected, unknown: Unknown) -> Result<body::Sent, Status> {
     let quoted = || patch.quoted(&patched);
-    match body::typed(patched.clone(), expected, unknown) {
+    let words = if matches!(patch, Patch::Strategic(_)) { Words::Unstructured } else { Words::Json };
+    match body::typed_in(patched.clone(), expected, unknown, words) {
         Ok(sent) => Ok(sent),
         Err(status) => {
             let prefix = format!("cannot be handled as a {}: ", expected.name);

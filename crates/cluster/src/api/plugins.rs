@@ -138,9 +138,17 @@ fn priority(attributes: &Attributes<'_>, pod: &mut Value) -> Result<(), Status> 
         );
         return Err(Status::forbidden(Kind::Pod, attributes.name, &why));
     }
+    const PREEMPTS: &str = "PreemptLowerPriority";
+    if let Some(sent) = pod["spec"]["preemptionPolicy"].as_str().filter(|sent| *sent != PREEMPTS) {
+        let why = format!(
+            "the string value of PreemptionPolicy ({sent}) must not be provided in pod spec; priority admission controller \
+             computed {PREEMPTS} from the given PriorityClass name"
+        );
+        return Err(Status::forbidden(Kind::Pod, attributes.name, &why));
+    }
     let spec = section(pod, "spec");
     spec.insert("priority".into(), computed.into());
-    spec.entry("preemptionPolicy").or_insert_with(|| "PreemptLowerPriority".into());
+    spec.insert("preemptionPolicy".into(), PREEMPTS.into());
     Ok(())
 }
 

@@ -120,10 +120,8 @@ impl Status {
     }
 
     pub(crate) fn not_acceptable(accepted: &str) -> Self {
-        let message = format!(
-            "only the following media types are accepted: {accepted}"
-        );
-        Self::new(406, "NotAcceptable", message, Value::Null)
+        let message = format!("406: Not Acceptable\n\nAvailable representations: {accepted}");
+        Self::new(406, "NotAcceptable", message, json!({}))
     }
 
     pub(crate) fn unsupported_media_type(accepted: &str) -> Self {

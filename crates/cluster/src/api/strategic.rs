@@ -89,11 +89,14 @@ fn without_directives(value: &Value) -> Value {
 fn merge_list(there: Vec<Value>, patch: &[Value], field: Option<&Field>, order: Option<&[Value]>) -> Result<Value, String> {
     let Some(field) = field.filter(|field| field.merges) else { return Ok(without_directives(&Value::Array(patch.to_vec()))) };
     let Some(key) = field.key else {
+        let plain = |elements: &[Value]| elements.iter().any(|element| !element.is_object());
+        if plain(&there) && patch.iter().any(Value::is_object) {
+            let both = [Value::Array(there), Value::Array(patch.to_vec())];
+            return Err(format!("list element types are not identical: {}", go_map(&Value::Array(both.to_vec()))));
+        }
         let mut merged = there.clone();
-        let new: Vec<&Value> = patch.iter().filter(|element| !there.contains(element)).collect();
-        // What is no text has no business in a list of texts, and is dropped as the real decoder drops it.
-        merged.extend(new.into_iter().filter(|element| !element.is_object()).cloned());
-        return Ok(ordered(merged, &there, order, |element| element.clone()));
+        merged.extend(patch.iter().filter(|element| !there.contains(element)).cloned());
+        return Ok(ordered(merged, &there, order.unwrap_or(patch), Value::clone));
     };
     if patch.iter().any(|element| element.get(PATCH).and_then(Value::as_str) == Some("replace")) {
         let rest: Vec<Value> = patch.iter().filter(|element| element.get(PATCH).is_none()).cloned().collect();
@@ -114,12 +117,12 @@ fn merge_list(there: Vec<Value>, patch: &[Value], field: Option<&Field>, order: 
             merged.push(without_directives(element));
         }
     }
-    Ok(ordered(merged, &there, order, |element| element.get(key).cloned().unwrap_or_default()))
+    Ok(ordered(merged, &there, order.unwrap_or(patch), |element| element.get(key).cloned().unwrap_or_default()))
 }
 
-/// Puts elements into the order that the patch gives; those that it does not name stay where they were among them.
-fn ordered(merged: Vec<Value>, there: &[Value], order: Option<&[Value]>, key: impl Fn(&Value) -> Value) -> Value {
-    let Some(order) = order else { return Value::Array(merged) };
+/// Puts elements into the order that the patch gives; those that it does not name come after it, unless they were before
+/// one of them already.
+fn ordered(merged: Vec<Value>, there: &[Value], order: &[Value], key: impl Fn(&Value) -> Value) -> Value {
     let keys: Vec<Value> = order.iter().map(&key).collect();
     let rank = |element: &Value| keys.iter().position(|known| *known == key(element));
     let was = |element: &Value| there.iter().position(|old| key(old) == key(element));
@@ -130,8 +133,8 @@ fn ordered(merged: Vec<Value>, there: &[Value], order: Option<&[Value]>, key: im
     loop {
         let first = match (named.peek(), others.peek()) {
             (None, None) => return Value::Array(result),
-            (Some(left), Some(right)) => was(left).zip(was(right)).is_some_and(|(left, right)| left < right),
-            (left, _) => left.is_some(),
+            (Some(named), Some(other)) => !was(other).zip(was(named)).is_some_and(|(other, named)| other < named),
+            (named, _) => named.is_some(),
         };
         result.extend(if first { named.next() } else { others.next() });
     }

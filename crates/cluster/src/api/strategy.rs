@@ -29,9 +29,6 @@ pub(crate) fn reset_field(subresource: &str) -> Option<&'static str> {
 pub(crate) fn prepare_create(kind: Kind, object: &mut Value) {
     if kind.resource().has_generation {
         put_meta(object, "generation", Some(1.into()));
-    } else if schema::of_kind(kind).is_some() {
-        // Other kinds keep none.
-        put_meta(object, "generation", None);
     }
     match kind {
         Kind::Namespace => {
@@ -47,7 +44,8 @@ pub(crate) fn prepare_create(kind: Kind, object: &mut Value) {
             let mut status = json!({"phase": "Pending", "qosClass": qos::class(object)});
             if object["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
                 status["conditions"] = json!([{
-                    "type": "PodScheduled", "status": "False", "lastProbeTime": null, "lastTransitionTime": null,
+                    "type": "PodScheduled", "status": "False", "lastProbeTime": null,
+                    "lastTransitionTime": object["metadata"]["creationTimestamp"],
                     "reason": "SchedulingGated", "message": "Scheduling is blocked due to non-empty scheduling gates",
                 }]);
             }

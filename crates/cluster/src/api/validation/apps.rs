@@ -4,8 +4,11 @@ use serde_json::Value;
 
 use super::super::field::{Errors, FieldError};
 use super::{at_most_all, formed, immutable, meta, nonnegative, number_or_percent, percent, pod, selector, text};
+use super::super::schema::Type;
 use crate::resource::Kind;
 use crate::selector::Selector;
+
+const SELECTOR: Type = Type::Struct("LabelSelector");
 
 pub(super) fn create(kind: Kind, object: &Value, errors: &mut Errors) {
     match kind {
@@ -34,11 +37,11 @@ pub(super) fn update(kind: Kind, subresource: &str, object: &Value, old: &Value,
         (_, "status") => status(kind, &object["status"], &old["status"], errors),
         (Kind::Deployment, _) => {
             deployment(spec, errors);
-            immutable(&spec["selector"], &old_spec["selector"], "spec.selector", errors);
+            same_selector(&spec["selector"], &old_spec["selector"], errors);
         }
         (Kind::ReplicaSet, _) => {
             replica_set(spec, errors);
-            immutable(&spec["selector"], &old_spec["selector"], "spec.selector", errors);
+            same_selector(&spec["selector"], &old_spec["selector"], errors);
         }
         _ => {
             stateful_set(spec, true, errors);
@@ -67,6 +70,13 @@ fn fixed(spec: &Value, old: &Value, errors: &mut Errors) {
         let why = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', \
                    'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
         errors.push(FieldError::forbidden("spec", why));
+    }
+}
+
+/// What a workload selects stays.
+fn same_selector(new: &Value, old: &Value, errors: &mut Errors) {
+    if new != old {
+        errors.push(FieldError::invalid_as("spec.selector", new, &SELECTOR, "field is immutable"));
     }
 }
 
@@ -110,13 +120,13 @@ fn selects(spec: &Value, word: &str, errors: &mut Errors) -> Option<Selector> {
         let parsed = Selector::of_object(labels);
         if parsed.as_ref().is_some_and(Selector::is_everything) {
             let why = format!("empty selector is invalid for {word}");
-            errors.push(FieldError::invalid("spec.selector", labels, &why));
+            errors.push(FieldError::invalid_as("spec.selector", labels, &SELECTOR, &why));
         }
     }
     let parsed = Selector::of_object(labels);
     if parsed.is_none() {
         let why = if word == "deployment" { "invalid label selector" } else { "" };
-        errors.push(FieldError::invalid("spec.selector", labels, why));
+        errors.push(FieldError::invalid_as("spec.selector", labels, &SELECTOR, why));
     }
     parsed
 }

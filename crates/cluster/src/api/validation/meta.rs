@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::super::field::{Errors, FieldError};
 use super::super::names;
+use super::super::schema::Type;
 use super::{entries, formed, immutable, list, nonnegative, text};
 use crate::resource::Kind;
 
@@ -111,7 +112,8 @@ fn owners(owners: &Value, errors: &mut Errors) {
                 let why = format!(
                     "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"
                 );
-                errors.push(FieldError::invalid(field, owners, &why));
+                let list = Type::List(Box::new(Type::Struct("OwnerReference")));
+                errors.push(FieldError::invalid_as(field, owners, &list, &why));
             } else {
                 controller = Some(this);
             }

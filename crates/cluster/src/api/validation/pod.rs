@@ -174,11 +174,10 @@ fn resource_name(name: &str, field: &str, errors: &mut Errors) {
     let wrong = names::qualified(name);
     if !wrong.is_empty() {
         errors.extend(wrong.iter().map(|why| FieldError::invalid_text(field, name, why)));
-        return;
     }
     let standard = matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
     if !name.contains('/') && !standard {
-        if !matches!(name, "storage" | "pods" | "services") {
+        if wrong.is_empty() && !matches!(name, "storage" | "pods" | "services") {
             let why = "must be a standard resource type or fully qualified";
             errors.push(FieldError::invalid_text(field, name, why));
         }
@@ -300,7 +299,7 @@ fn spread(constraints: &Value, at: &str, errors: &mut Errors) {
         let under = |name: &str| format!("{at}[{index}].{name}");
         let skew = &constraint["maxSkew"];
         if skew.as_i64().unwrap_or(0) <= 0 {
-            errors.push(FieldError::invalid(under("maxSkew"), skew, "must be greater than 0"));
+            errors.push(FieldError::invalid(under("maxSkew"), skew, "must be greater than zero"));
         }
         if text(&constraint["topologyKey"]).is_empty() {
             errors.push(FieldError::required(under("topologyKey"), "can not be empty"));
