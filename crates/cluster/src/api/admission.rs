@@ -59,6 +59,13 @@ pub(crate) struct Attributes<'a> {
     pub old: Option<&'a Object>,
 }
 
+impl<'a> Attributes<'a> {
+    /// What an object without a name is called in a refusal.
+    pub(crate) fn called(&self, object: &'a Value) -> &'a str {
+        if self.name.is_empty() { meta_text(object, "generateName") } else { self.name }
+    }
+}
+
 /// One webhook of one configuration, with what is needed to call it.
 struct Webhook {
     name: String,
@@ -84,7 +91,7 @@ impl Cluster {
     pub(crate) async fn admit(&self, attributes: &Attributes<'_>, mut object: Value) -> Result<Value, Status> {
         let webhooks = {
             let mut state = self.state();
-            check_namespace(&state.store, attributes)?;
+            check_namespace(&state.store, attributes, &object)?;
             plugins::admit(&mut state, attributes, &mut object)?;
             webhooks(&state, attributes)
         };
@@ -159,7 +166,7 @@ impl Cluster {
 }
 
 /// The namespace must be there, and must not be ending if something is to be created in it.
-fn check_namespace(store: &Store, attributes: &Attributes<'_>) -> Result<(), Status> {
+fn check_namespace(store: &Store, attributes: &Attributes<'_>, object: &Value) -> Result<(), Status> {
     if !attributes.kind.resource().namespaced {
         return Ok(());
     }
@@ -175,7 +182,7 @@ fn check_namespace(store: &Store, attributes: &Attributes<'_>) -> Result<(), Sta
         "reason": "NamespaceTerminating", "message": format!("namespace {name} is being terminated"),
         "field": "metadata.namespace",
     });
-    Err(Status::forbidden(attributes.kind, attributes.name, &why).because(cause))
+    Err(Status::forbidden(attributes.kind, attributes.called(object), &why).because(cause))
 }
 
 /// The webhooks that a request may concern, in the order in which they are asked.

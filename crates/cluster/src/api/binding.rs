@@ -72,7 +72,8 @@ impl Cluster {
         put(&mut bound["status"], "nominatedNodeName", None);
         copy(&mut bound, binding, "annotations");
         copy(&mut bound, binding, "labels");
-        for (label, value) in topology(&state.store, node) {
+        let places = if aim["kind"] == "Node" { topology(&state.store, node) } else { Vec::new() };
+        for (label, value) in places {
             let labels = metadata(&mut bound).entry("labels").or_insert_with(|| json!({}));
             labels[label] = value.into();
         }

@@ -97,7 +97,7 @@ impl Cluster {
         let mut object = self.admit(&attributes, object).await?;
         dedup_owners(&mut object);
         let mut state = self.state();
-        self.insert(&mut state, kind, &name, object, options, false)
+        self.insert(&mut state, kind, object, options, false)
     }
 
     /// The last part of a creation, in which nothing else happens.
@@ -105,7 +105,6 @@ impl Cluster {
         &self,
         state: &mut State,
         kind: Kind,
-        sent_name: &str,
         mut object: Value,
         options: &WriteOptions,
         applied: bool,
@@ -117,7 +116,7 @@ impl Cluster {
         strategy::prepare_create(kind, &mut object);
         validate(kind, &object, state)?;
         if kind == Kind::Pod {
-            quota::check(&state.store, sent_name, &object)?;
+            quota::check(&state.store, &object)?;
         }
         if !applied && !meta_text(&object, "resourceVersion").is_empty() {
             return Err(Status::bare(500, "resourceVersion should not be set on objects to be created"));

@@ -135,6 +135,8 @@ fn stateful_set(spec: &mut Fields) {
     fill_absent(spec, "revisionHistoryLimit", 10);
     in_object(spec, "template", template);
     each(spec, "volumeClaimTemplates", |claim| {
+        fill(claim, "apiVersion", "v1");
+        fill(claim, "kind", "PersistentVolumeClaim");
         in_object(claim, "spec", |spec| fill_absent(spec, "volumeMode", "Filesystem"));
         in_object(claim, "status", |status| fill(status, "phase", "Pending"));
     });
@@ -147,21 +149,18 @@ fn autoscaler(spec: &mut Fields) {
         spec.insert("metrics".into(), json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}]));
     }
     in_object(spec, "behavior", |behavior| {
-        let window = json!(300);
-        if behavior.contains_key("scaleDown") || behavior.contains_key("scaleUp") {
-            scaling(behavior, "scaleUp", None, &json!([
-                {"type": "Pods", "value": 4, "periodSeconds": 15}, {"type": "Percent", "value": 100, "periodSeconds": 15},
-            ]));
-            scaling(behavior, "scaleDown", Some(&window), &json!([{"type": "Percent", "value": 100, "periodSeconds": 15}]));
-        }
+        scaling(behavior, "scaleUp", true, &json!([
+            {"type": "Pods", "value": 4, "periodSeconds": 15}, {"type": "Percent", "value": 100, "periodSeconds": 15},
+        ]));
+        scaling(behavior, "scaleDown", false, &json!([{"type": "Percent", "value": 100, "periodSeconds": 15}]));
     });
 }
 
-/// The rules of one direction; the window of the other way is left open by the real server too.
-fn scaling(behavior: &mut Fields, direction: &str, window: Option<&Value>, policies: &Value) {
+/// The rules of one direction; the window of the way down is left open, for the controller has a flag for it.
+fn scaling(behavior: &mut Fields, direction: &str, has_window: bool, policies: &Value) {
     fill_absent(behavior, direction, json!({}));
     in_object(behavior, direction, |rules| {
-        if window.is_none() {
+        if has_window {
             fill_absent(rules, "stabilizationWindowSeconds", 0);
         }
         fill_absent(rules, "selectPolicy", "Max");
@@ -191,6 +190,10 @@ fn pod(spec: &mut Fields) {
     }
     fill_absent(spec, "enableServiceLinks", true);
     pod_spec(spec);
+    // Of a pod, not of a template, a negative time is one second.
+    if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds < 0) {
+        spec.insert("terminationGracePeriodSeconds".into(), 1.into());
+    }
     if spec.get("hostNetwork") == Some(&json!(true)) {
         for list in ["containers", "initContainers"] {
             each(spec, list, |container| {
@@ -219,9 +222,6 @@ fn pod_spec(spec: &mut Fields) {
     fill(spec, "restartPolicy", "Always");
     fill_absent(spec, "securityContext", json!({}));
     fill_absent(spec, "terminationGracePeriodSeconds", 30);
-    if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds < 0) {
-        spec.insert("terminationGracePeriodSeconds".into(), 1.into());
-    }
     fill(spec, "schedulerName", "default-scheduler");
     // Two names of the same field: the older one follows.
     let account = ["serviceAccountName", "serviceAccount"]

@@ -24,6 +24,7 @@ pub(crate) fn admit(state: &mut State, attributes: &Attributes<'_>, object: &mut
             account(state, attributes, object)?;
             priority(attributes, object)?;
             tolerations(object);
+            overhead(attributes, object)?;
             place(&state.store, object);
         }
         (Kind::Pod, Operation::Update, "") => {
@@ -68,7 +69,7 @@ fn account(state: &mut State, attributes: &Attributes<'_>, pod: &mut Value) -> R
             "error looking up service account {}/{name}: serviceaccount {name:?} not found",
             attributes.namespace
         );
-        return Err(Status::forbidden(Kind::Pod, attributes.name, &why));
+        return Err(Status::forbidden(Kind::Pod, attributes.called(pod), &why));
     }
     let wants = |object: &Value, field: &str| object[field].as_bool();
     let automount = wants(&pod["spec"], "automountServiceAccountToken")
@@ -128,7 +129,7 @@ fn priority(attributes: &Attributes<'_>, pod: &mut Value) -> Result<(), Status> 
         (_, Some(value)) => value,
         (class, None) => {
             let why = format!("no PriorityClass with name {class} was found");
-            return Err(Status::forbidden(Kind::Pod, attributes.name, &why));
+            return Err(Status::forbidden(Kind::Pod, attributes.called(pod), &why));
         }
     };
     if let Some(sent) = pod["spec"]["priority"].as_i64().filter(|sent| *sent != computed) {
@@ -136,7 +137,7 @@ fn priority(attributes: &Attributes<'_>, pod: &mut Value) -> Result<(), Status> 
             "the integer value of priority ({sent}) must not be provided in pod spec; priority admission controller \
              computed {computed} from the given PriorityClass name"
         );
-        return Err(Status::forbidden(Kind::Pod, attributes.name, &why));
+        return Err(Status::forbidden(Kind::Pod, attributes.called(pod), &why));
     }
     const PREEMPTS: &str = "PreemptLowerPriority";
     if let Some(sent) = pod["spec"]["preemptionPolicy"].as_str().filter(|sent| *sent != PREEMPTS) {
@@ -144,12 +145,21 @@ fn priority(attributes: &Attributes<'_>, pod: &mut Value) -> Result<(), Status> 
             "the string value of PreemptionPolicy ({sent}) must not be provided in pod spec; priority admission controller \
              computed {PREEMPTS} from the given PriorityClass name"
         );
-        return Err(Status::forbidden(Kind::Pod, attributes.name, &why));
+        return Err(Status::forbidden(Kind::Pod, attributes.called(pod), &why));
     }
     let spec = section(pod, "spec");
     spec.insert("priority".into(), computed.into());
     spec.insert("preemptionPolicy".into(), PREEMPTS.into());
     Ok(())
+}
+
+/// What a pod costs beside its containers is a runtime class's to say, and there are none here.
+fn overhead(attributes: &Attributes<'_>, pod: &Value) -> Result<(), Status> {
+    if pod["spec"]["overhead"].is_null() {
+        return Ok(());
+    }
+    let why = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
+    Err(Status::forbidden(Kind::Pod, attributes.called(pod), why))
 }
 
 /// An update that says nothing of the priority does not take it away.

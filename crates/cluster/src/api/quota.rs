@@ -8,9 +8,10 @@ use crate::quantity::Quantity;
 use crate::resource::Kind;
 use crate::store::Store;
 
-/// Refuses a pod for which there is no room. `name` is what the request called it: nothing, if the name is generated.
-pub(crate) fn check(store: &Store, name: &str, pod: &serde_json::Value) -> Result<(), Status> {
-    let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
+/// Refuses a pod for which there is no room.
+pub(crate) fn check(store: &Store, pod: &serde_json::Value) -> Result<(), Status> {
+    let meta = |field: &str| pod["metadata"][field].as_str().unwrap_or_default();
+    let (namespace, name) = (meta("namespace"), meta("name"));
     for quota in store.list(Kind::ResourceQuota, Some(namespace)) {
         let limit = |key: &str| quota.at("/spec/hard").get(key).and_then(serde_json::Value::as_str);
         for key in ["pods", "count/pods"] {

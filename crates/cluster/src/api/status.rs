@@ -85,7 +85,9 @@ impl Status {
 
     pub(crate) fn invalid(kind: Kind, name: &str, errors: &Errors) -> Self {
         let row = kind.resource();
-        Self::invalid_in(row.group, row.name, name, errors)
+        // Events are of the core group for who validates them.
+        let group = if kind == Kind::Event { "" } else { row.group };
+        Self::invalid_in(group, row.name, name, errors)
     }
 
     /// Of something that is no object of a kind of ours, as options of a request.

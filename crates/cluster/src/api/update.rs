@@ -153,7 +153,7 @@ impl Cluster {
             match (current, there) {
                 (None, None) => {
                     put_meta(&mut object, "uid", None);
-                    let created = self.insert(&mut state, key.kind, &key.name, object, update.options, true);
+                    let created = self.insert(&mut state, key.kind, object, update.options, true);
                     return created.map(Updated::Created);
                 }
                 (Some(current), Some(there)) if Arc::ptr_eq(&current, &there) => {

@@ -151,6 +151,11 @@ fn always_restarts(spec: &Value, kind: &str, errors: &mut Errors) {
     }
 }
 
+/// A strategy as the real server shows it, which is not as it is sent.
+fn shown(strategy: &Value) -> String {
+    format!("{{\"Type\":{},\"RollingUpdate\":{}}}", strategy["type"], strategy["rollingUpdate"])
+}
+
 fn strategy(strategy: &Value, errors: &mut Errors) {
     let rolling = &strategy["rollingUpdate"];
     match text(&strategy["type"]) {
@@ -170,7 +175,11 @@ fn strategy(strategy: &Value, errors: &mut Errors) {
             }
             at_most_all(unavailable, field, errors);
         }
-        _ => errors.push(FieldError::not_supported("spec.strategy", strategy, &["Recreate", "RollingUpdate"])),
+        _ => {
+            let mut error = FieldError::not_supported("spec.strategy", strategy, &[]);
+            error.say(&format!("Unsupported value: {}: supported values: \"Recreate\", \"RollingUpdate\"", shown(strategy)));
+            errors.push(error);
+        }
     }
 }
 
@@ -184,8 +193,10 @@ fn stateful_set(spec: &Value, is_update: bool, errors: &mut Errors) {
     let rolling = &strategy["rollingUpdate"];
     match text(&strategy["type"]) {
         "OnDelete" if !rolling.is_null() => {
-            let why = "only allowed for updateStrategy 'RollingUpdate'";
-            errors.push(FieldError::invalid("spec.updateStrategy.rollingUpdate", rolling, why));
+            let mut error = FieldError::invalid("spec.updateStrategy.rollingUpdate", rolling, "");
+            let shown = format!("{{\"Partition\":{},\"MaxUnavailable\":{}}}", rolling["partition"], rolling["maxUnavailable"]);
+            error.say(&format!("Invalid value: {shown}: only allowed for updateStrategy 'RollingUpdate'"));
+            errors.push(error);
         }
         "OnDelete" => {}
         "RollingUpdate" => {
@@ -198,8 +209,9 @@ fn stateful_set(spec: &Value, is_update: bool, errors: &mut Errors) {
             }
         }
         _ => {
-            let why = "must be 'RollingUpdate' or 'OnDelete'";
-            errors.push(FieldError::invalid("spec.updateStrategy", strategy, why));
+            let mut error = FieldError::invalid("spec.updateStrategy", strategy, "");
+            error.say(&format!("Invalid value: {}: must be 'RollingUpdate' or 'OnDelete'", shown(strategy)));
+            errors.push(error);
         }
     }
     nonnegative(&spec["replicas"], "spec.replicas", errors);

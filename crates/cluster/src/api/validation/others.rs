@@ -193,7 +193,7 @@ fn node_resources(object: &Value, errors: &mut Errors) {
     for part in ["capacity", "allocatable"] {
         for (name, value) in entries(&object["status"][part]) {
             if Quantity::parse(text(value)).is_ok_and(Quantity::is_negative) {
-                let field = format!("status.{part}[{name}]");
+                let field = format!("status.{part}.{name}");
                 errors.push(FieldError::invalid(field, value, "must be greater than or equal to 0"));
             }
         }
@@ -205,7 +205,10 @@ fn node_update(object: &Value, old: &Value, errors: &mut Errors) {
     let addresses = list(&object["status"]["addresses"]);
     for (index, address) in addresses.iter().enumerate() {
         if addresses[..index].contains(address) {
-            errors.push(FieldError::duplicate(format!("status.addresses[{index}]"), address));
+            let mut error = FieldError::duplicate(format!("status.addresses[{index}]"), address);
+            let (type_, at) = (text(&address["type"]), text(&address["address"]));
+            error.say(&format!("Duplicate value: {{\"Type\":{type_:?},\"Address\":{at:?}}}"));
+            errors.push(error);
         }
     }
     let (spec, before) = (&object["spec"], &old["spec"]);
@@ -232,10 +235,40 @@ fn namespace_status(object: &Value, errors: &mut Errors) {
     }
 }
 
+/// What a quota without a prefix can limit.
+const QUOTAS: [&str; 19] = [
+    "cpu",
+    "memory",
+    "ephemeral-storage",
+    "requests.cpu",
+    "requests.memory",
+    "requests.storage",
+    "requests.ephemeral-storage",
+    "limits.cpu",
+    "limits.memory",
+    "limits.ephemeral-storage",
+    "pods",
+    "resourcequotas",
+    "services",
+    "replicationcontrollers",
+    "secrets",
+    "persistentvolumeclaims",
+    "configmaps",
+    "services.nodeports",
+    "services.loadbalancers",
+];
+
 fn quota(spec: &Value, errors: &mut Errors) {
     for (name, value) in entries(&spec["hard"]) {
         let field = format!("spec.hard[{name}]");
         formed(name, names::qualified, &field, errors);
+        if !name.contains('/') && !QUOTAS.contains(&name.as_str()) {
+            if names::qualified(name).is_empty() {
+                let why = "must be a standard resource type or fully qualified";
+                errors.push(FieldError::invalid_text(field.clone(), name, why));
+            }
+            errors.push(FieldError::invalid_text(field.clone(), name, "must be a standard resource for quota"));
+        }
         let Ok(quantity) = Quantity::parse(text(value)) else { continue };
         if quantity.is_negative() {
             errors.push(FieldError::invalid(field.clone(), value, "must be greater than or equal to 0"));
@@ -288,6 +321,15 @@ fn autoscaler(spec: &Value, errors: &mut Errors) {
     if !least.is_null() && number(most) < number(least) {
         errors.push(FieldError::invalid("spec.maxReplicas", most, "must be greater than or equal to `minReplicas`"));
     }
+    if !least.is_null() && number(least) == 0 && !list(&spec["metrics"]).iter().any(scales_to_nothing) {
+        let why = "must specify at least one Object or External metric to support scaling to zero replicas";
+        errors.push(FieldError::forbidden("spec.metrics", why));
+    }
+    let version = text(&spec["scaleTargetRef"]["apiVersion"]);
+    if !version.contains('/') {
+        let why = "apiVersion must specify API group";
+        errors.push(FieldError::invalid_text("spec.scaleTargetRef.apiVersion", version, why));
+    }
     for part in ["kind", "name"] {
         let field = format!("spec.scaleTargetRef.{part}");
         match text(&spec["scaleTargetRef"][part]) {
@@ -295,6 +337,11 @@ fn autoscaler(spec: &Value, errors: &mut Errors) {
             value => formed(value, names::path_segment, &field, errors),
         }
     }
+}
+
+/// A metric that there is even without pods.
+fn scales_to_nothing(metric: &Value) -> bool {
+    matches!(text(&metric["type"]), "Object" | "External")
 }
 
 fn webhooks(webhooks: &Value, errors: &mut Errors) {
@@ -491,6 +538,21 @@ fn event_legacy(event: &Value, errors: &mut Errors) {
     formed(namespace, names::subdomain, "namespace", errors);
 }
 
+/// A reference as the real server shows it, which is not as it is sent.
+fn reference(about: &Value) -> String {
+    let parts = [
+        ("Kind", "kind"),
+        ("Namespace", "namespace"),
+        ("Name", "name"),
+        ("UID", "uid"),
+        ("APIVersion", "apiVersion"),
+        ("ResourceVersion", "resourceVersion"),
+        ("FieldPath", "fieldPath"),
+    ];
+    let parts: Vec<String> = parts.iter().map(|(shown, field)| format!("\"{shown}\":{:?}", text(&about[*field]))).collect();
+    format!("{{{}}}", parts.join(","))
+}
+
 pub(super) fn event_update(event: &Value, old: &Value, errors: &mut Errors) {
     event_legacy(event, errors);
     meta::update(event, old, errors);
@@ -515,6 +577,13 @@ pub(super) fn event_update(event: &Value, old: &Value, errors: &mut Errors) {
     ] {
         // Texts that are not there are empty ones.
         let shown = |value: &Value| if value.is_null() && !matches!(field, "related") { json!("") } else { value.clone() };
-        immutable(&shown(&event[field]), &shown(&old[field]), name, errors);
+        let (new, before) = (shown(&event[field]), shown(&old[field]));
+        if field == "regarding" && new != before {
+            let mut error = FieldError::invalid(name, &new, "");
+            error.say(&format!("Invalid value: {}: field is immutable", reference(&new)));
+            errors.push(error);
+        } else {
+            immutable(&new, &before, name, errors);
+        }
     }
 }
