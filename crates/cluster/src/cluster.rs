@@ -288,6 +288,6 @@ impl Cluster {
                 least + Duration::from_micros(self.state().random.below(spread + 1))
             }
         };
-        (total / 2, total - total / 2)
+        (total / 2, total.saturating_sub(total / 2))
     }
 }

@@ -12,12 +12,11 @@ mod api;
 pub mod clock;
 mod cluster;
 pub mod object;
-pub mod quantity;
 pub mod random;
 pub mod resource;
-pub mod selector;
 pub mod store;
 
+pub use api::perform::Rejected;
 pub use api::reply::Body;
 pub use api::service::ApiService;
 pub use cluster::{Answered, Cluster, Latency, Options};

@@ -34,7 +34,13 @@ impl Random {
     pub fn uid(&mut self) -> String {
         let (high, low) = (self.bits() & !0xf000 | 0x4000, self.bits() & !(0b11 << 62) | (0b10 << 62));
         let mut uid = String::with_capacity(36);
-        let groups = [(high >> 32, 8), (high >> 16 & 0xffff, 4), (high & 0xffff, 4), (low >> 48, 4), (low & !(0xffff << 48), 12)];
+        let groups = [
+            (high >> 32, 8),
+            (high >> 16 & 0xffff, 4),
+            (high & 0xffff, 4),
+            (low >> 48, 4),
+            (low & !(0xffff << 48), 12),
+        ];
         for (index, (group, digits)) in groups.into_iter().enumerate() {
             let dash = if index == 0 { "" } else { "-" };
             write!(uid, "{dash}{group:0digits$x}").expect("a String takes everything");

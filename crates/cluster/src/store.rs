@@ -85,7 +85,10 @@ impl Store {
     pub fn list(&self, kind: Kind, namespace: Option<&str>) -> impl Iterator<Item = &Arc<Object>> {
         let from = Key::new(kind, namespace.unwrap_or_default(), "");
         let ours = move |key: &Key| key.kind == kind && namespace.is_none_or(|namespace| *key.namespace == *namespace);
-        self.objects.range((Bound::Included(from), Bound::Unbounded)).take_while(move |(key, _)| ours(key)).map(|(_, o)| o)
+        self.objects
+            .range((Bound::Included(from), Bound::Unbounded))
+            .take_while(move |(key, _)| ours(key))
+            .map(|(_, o)| o)
     }
 
     /// Stores an object with the next revision as its `resourceVersion`, in place of what was there.
@@ -129,7 +132,8 @@ impl Store {
         let ours = |key: &Key| key.kind == kind && namespace.is_none_or(|namespace| *key.namespace == *namespace);
         let from = Key::new(kind, namespace.unwrap_or_default(), "");
         let range = self.objects.range((Bound::Included(from), Bound::Unbounded)).take_while(|(key, _)| ours(key));
-        let mut objects: BTreeMap<Key, Arc<Object>> = range.map(|(key, object)| (key.clone(), object.clone())).collect();
+        let mut objects: BTreeMap<Key, Arc<Object>> =
+            range.map(|(key, object)| (key.clone(), object.clone())).collect();
         for change in self.log.iter().rev().take_while(|change| change.revision > revision) {
             if !ours(&change.key) {
                 continue;

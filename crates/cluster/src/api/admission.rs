@@ -17,10 +17,10 @@ use super::meta::meta_text;
 use super::options::Unknown;
 use super::status::Status;
 use super::{jsonpatch, plugins};
+use crate::api::labels::Selector;
 use crate::cluster::{Cluster, Handler, Predicate, State};
 use crate::object::Object;
 use crate::resource::Kind;
-use crate::selector::Selector;
 use crate::store::{Key, Store};
 
 /// What is being done.
@@ -124,7 +124,7 @@ impl Cluster {
     async fn ask(&self, webhook: &Webhook, attributes: &Attributes<'_>, object: &mut Value) -> Result<bool, Status> {
         let old = attributes.old.map_or(&Value::Null, Object::json);
         let selected = |object: &Value| webhook.labels.matches_labels(&object["metadata"]["labels"]);
-        if !selected(object) && !(attributes.old.is_some() && selected(old)) {
+        if !(selected(object) || attributes.old.is_some() && selected(old)) {
             return Ok(false);
         }
         let request = review(attributes, object);
@@ -141,7 +141,13 @@ impl Cluster {
         }
     }
 
-    async fn call(&self, webhook: &Webhook, mut request: Value, kind: Kind, object: &mut Value) -> Result<bool, Failure> {
+    async fn call(
+        &self,
+        webhook: &Webhook,
+        mut request: Value,
+        kind: Kind,
+        object: &mut Value,
+    ) -> Result<bool, Failure> {
         // A new one for every call, even for the same object.
         let uid = self.state().random.uid();
         request["uid"] = uid.as_str().into();
@@ -290,7 +296,8 @@ fn review(attributes: &Attributes<'_>, object: &Value) -> Value {
 
 /// The response in an answer, if it is one to our request.
 fn understood(answer: &[u8], uid: &str) -> Result<Value, String> {
-    let mut review: Value = serde_json::from_slice(answer).map_err(|error| format!("failed to call webhook: {error}"))?;
+    let mut review: Value =
+        serde_json::from_slice(answer).map_err(|error| format!("failed to call webhook: {error}"))?;
     let said = |name: &str| review[name].as_str().unwrap_or_default();
     let (kind, version) = (said("kind"), said("apiVersion"));
     if (kind, version) != ("AdmissionReview", "admission.k8s.io/v1") {
@@ -309,10 +316,13 @@ fn understood(answer: &[u8], uid: &str) -> Result<Value, String> {
     }
     let (has_patch, type_) = (response["patch"].is_string(), response["patchType"].as_str().unwrap_or_default());
     if has_patch && type_ != "JSONPatch" {
-        return Err(format!("received invalid webhook response: invalid response.patchType, expected \"JSONPatch\", got {type_:?}"));
+        return Err(format!(
+            "received invalid webhook response: invalid response.patchType, expected \"JSONPatch\", got {type_:?}"
+        ));
     }
     if !has_patch && !type_.is_empty() {
-        return Err("received invalid webhook response: response.patchType was specified, but response.patch was not".to_owned());
+        return Err("received invalid webhook response: response.patchType was specified, but response.patch was not"
+            .to_owned());
     }
     Ok(response)
 }
@@ -325,7 +335,8 @@ fn denied(webhook: &str, status: &Value) -> Status {
         ("", reason) => format!("{by}: {reason}"),
         (message, _) => format!("{by}: {message}"),
     };
-    let code = status["code"].as_u64().and_then(|code| u16::try_from(code).ok()).filter(|code| *code >= 400).unwrap_or(400);
+    let code =
+        status["code"].as_u64().and_then(|code| u16::try_from(code).ok()).filter(|code| *code >= 400).unwrap_or(400);
     let reason = match text("reason") {
         "Forbidden" => "Forbidden",
         "Invalid" => "Invalid",
@@ -350,7 +361,8 @@ fn patched(kind: Kind, object: &mut Value, response: &Value) -> Result<bool, Fai
     }
     let mut new = object.clone();
     jsonpatch::apply(&mut new, &patch).map_err(internal)?;
-    let new = body::typed(new, &Expected::object(kind), Unknown::Ignored).map_err(|status| internal(status.message))?.object;
+    let new =
+        body::typed(new, &Expected::object(kind), Unknown::Ignored).map_err(|status| internal(status.message))?.object;
     let changed = new != *object;
     *object = new;
     Ok(changed)
@@ -364,7 +376,8 @@ pub(crate) fn check_conditions(configuration: &Value, state: &State) -> Result<(
             let expression = condition["expression"].as_str().unwrap_or_default();
             if !state.predicates.contains_key(expression) {
                 let field = format!("webhooks[{index}].matchConditions[{at}].expression");
-                let why = "this cluster does not understand the expression: it evaluates no CEL, only what it was taught";
+                let why =
+                    "this cluster does not understand the expression: it evaluates no CEL, only what it was taught";
                 errors.push(FieldError::invalid_text(field, expression, why));
             }
         }

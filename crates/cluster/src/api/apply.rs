@@ -43,9 +43,8 @@ pub(crate) fn apply(
     if let Some(type_) = type_ {
         let said = |field: &str| config["metadata"][field].as_str().unwrap_or_default();
         let what = format!("{}/{}; {}, Kind={}", said("namespace"), said("name"), qualified(&version), row.name);
-        typed::check(&config, type_).map_err(|error| {
-            Status::bare(500, format!("failed to create typed patch object ({what}): {error}"))
-        })?;
+        typed::check(&config, type_)
+            .map_err(|error| Status::bare(500, format!("failed to create typed patch object ({what}): {error}")))?;
     }
     place(&mut config, target.kind, &target.namespace)?;
     if current.is_none() {
@@ -61,7 +60,8 @@ pub(crate) fn apply(
     let merged = merge(&live, &config, &shape);
     let reset = |set: FieldSet| reset_field(target.subresource).map_or(set.clone(), |field| set.without(field));
     let wanted = reset(FieldSet::of(&config, &shape).without_bookkeeping());
-    let ours = |owner: &Manager| owner.applies && owner.name == options.manager && owner.subresource == target.subresource;
+    let ours =
+        |owner: &Manager| owner.applies && owner.name == options.manager && owner.subresource == target.subresource;
     let last = owners.iter().position(ours).map(|index| owners.remove(index));
     let mut new = merged;
     if let Some(last) = &last {
@@ -74,7 +74,9 @@ pub(crate) fn apply(
     changed.union(difference.added);
     contend(&mut owners, &changed, options.force)?;
     owners.iter_mut().for_each(|owner| owner.fields = owner.fields.minus(&difference.removed));
-    let same = last.as_ref().is_some_and(|last| last.fields == wanted) && changed.0.is_empty() && difference.removed.0.is_empty();
+    let same = last.as_ref().is_some_and(|last| last.fields == wanted)
+        && changed.0.is_empty()
+        && difference.removed.0.is_empty();
     owners.push(Manager {
         name: options.manager.clone(),
         applies: true,
@@ -172,9 +174,7 @@ fn merge(live: &Value, config: &Value, shape: &Shape<'_>) -> Value {
             let new = config.iter().filter(|element| !live.contains(element));
             live.iter().chain(new).cloned().collect()
         }
-        (Shape::Keyed(keys, element), Value::Array(live), Value::Array(config)) => {
-            keyed(live, config, keys, element)
-        }
+        (Shape::Keyed(keys, element), Value::Array(live), Value::Array(config)) => keyed(live, config, keys, element),
         (_, _, config) => config.clone(),
     }
 }
@@ -232,7 +232,10 @@ fn remove(value: &mut Value, path: &[Step], shape: &Shape<'_>) {
                 remove(&mut elements[at], rest, &inner);
             }
         }
-        (Step::Value(wanted), Value::Array(elements)) => elements.retain(|element| element.to_string() != *wanted),
+        (Step::Value(wanted), Value::Array(elements)) => {
+            let wanted: Value = serde_json::from_str(wanted).unwrap_or_default();
+            elements.retain(|element| *element != wanted);
+        }
         _ => {}
     }
 }

@@ -37,7 +37,7 @@ pub(crate) fn set_condition(object: &mut Value, mut condition: Value, now: jiff:
 }
 
 impl Cluster {
-    pub(crate) async fn bind(&self, request: &Request) -> Result<Reply, Status> {
+    pub(crate) fn bind(&self, request: &Request) -> Result<Reply, Status> {
         check_body(request)?;
         let options = WriteOptions::of("CreateOptions", request)?;
         let target = &request.target;

@@ -5,11 +5,11 @@
 use serde_json::Value;
 
 use super::decode::{Words, decode, decode_in};
+use super::defaults;
 use super::options::{DeleteOptions, Unknown};
 use super::request::Request;
 use super::schema::{self, Struct};
 use super::status::Status;
-use super::defaults;
 use crate::resource::{Kind, RESOURCES};
 
 const MEDIA: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
@@ -98,7 +98,8 @@ pub(crate) fn object(request: &Request, expected: &Expected, unknown: Unknown) -
         ))
     })?;
     if let Some(what) = not_an_object(&value) {
-        let shown: String = request.body.iter().map(|byte| format!("{byte:02x}")).collect();
+        let shown: Vec<String> = request.body.iter().map(|byte| format!("{byte:02x}")).collect();
+        let shown = shown.concat();
         return Err(Status::bad_request(format!(
             "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: json: \
              cannot unmarshal {what} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; \
@@ -135,7 +136,8 @@ pub(crate) fn typed(value: Value, expected: &Expected, unknown: Unknown) -> Resu
 
 /// The same, with errors in certain words.
 pub(crate) fn typed_in(value: Value, expected: &Expected, unknown: Unknown, words: Words) -> Result<Sent, Status> {
-    let (version, name) = if value.is_object() { (named(&value, "apiVersion")?, named(&value, "kind")?) } else { <_>::default() };
+    let (version, name) =
+        if value.is_object() { (named(&value, "apiVersion")?, named(&value, "kind")?) } else { <_>::default() };
     let (api_version, name) = (
         if version.is_empty() { expected.api_version() } else { version },
         if name.is_empty() { expected.name.to_owned() } else { name },
@@ -150,12 +152,16 @@ pub(crate) fn typed_in(value: Value, expected: &Expected, unknown: Unknown, word
             let internal = format!("{}.{}", expected.internal(), expected.name);
             format!("converting ({short}.{name}) to ({internal}): unknown conversion")
         } else {
-            format!("no kind {name:?} is registered for version {api_version:?} in scheme \"pkg/runtime/scheme.go:111\"")
+            format!(
+                "no kind {name:?} is registered for version {api_version:?} in scheme \"pkg/runtime/scheme.go:111\""
+            )
         };
         return Err(cannot(&why));
     }
     let (mut object, names) = match expected.type_ {
-        Some(type_) => decode_in(value, type_, words).map(|decoded| (decoded.object, decoded.unknown)).map_err(|error| cannot(&error))?,
+        Some(type_) => decode_in(value, type_, words)
+            .map(|decoded| (decoded.object, decoded.unknown))
+            .map_err(|error| cannot(&error))?,
         None => custom(value).map_err(|error| cannot(&error))?,
     };
     let warnings = match unknown {
@@ -190,7 +196,8 @@ pub(crate) fn delete_options(request: &Request) -> Result<Value, Status> {
         .map_err(|error| Status::bad_request(format!("couldn't get version/kind; json parse error: {error}")))?;
     let (version, kind) = (named(&value, "apiVersion")?, named(&value, "kind")?);
     if !kind.is_empty() && kind != "DeleteOptions" {
-        let why = format!("no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\"");
+        let why =
+            format!("no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\"");
         return Err(Status::bad_request(why));
     }
     decode(value, DeleteOptions::type_()).map(|decoded| decoded.object).map_err(Status::bad_request)

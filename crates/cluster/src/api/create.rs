@@ -40,7 +40,9 @@ pub(crate) fn place(object: &mut Value, kind: Kind, namespace: &str) -> Result<(
             put_meta(object, "namespace", None);
             Ok(())
         }
-        _ => Err(Status::bad_request("the namespace of the provided object does not match the namespace sent on the request")),
+        _ => Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )),
     }
 }
 
@@ -58,7 +60,9 @@ pub(crate) fn dedup_owners(object: &mut Value) {
 
 /// What only the API sets is forgotten, whoever sent it.
 fn wipe(object: &mut Value) {
-    for field in ["creationTimestamp", "uid", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"] {
+    for field in
+        ["creationTimestamp", "uid", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"]
+    {
         metadata(object).remove(field);
     }
 }

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::schema::{Field, Struct, Type, named};
+use crate::api::quantity::Quantity;
 use crate::clock::{microseconds, seconds};
-use crate::quantity::Quantity;
 
 /// What became of it.
 #[derive(Debug)]
@@ -192,10 +192,12 @@ impl Decoder {
             return Ok(zero(type_));
         }
         match (type_, value) {
-            (Type::Any, value) => Ok(value),
-            (Type::Text, value @ Value::String(_)) | (Type::Bool, value @ Value::Bool(_)) => Ok(value),
-            (Type::Int32 | Type::Int64 | Type::IntOrString, Value::Number(number)) => self.number(&number, type_, within),
-            (Type::IntOrString, value @ Value::String(_)) => Ok(value),
+            (Type::Any, value)
+            | (Type::Text | Type::IntOrString, value @ Value::String(_))
+            | (Type::Bool, value @ Value::Bool(_)) => Ok(value),
+            (Type::Int32 | Type::Int64 | Type::IntOrString, Value::Number(number)) => {
+                self.number(&number, type_, within)
+            }
             (Type::Quantity, Value::String(text)) => quantity(text.trim()),
             (Type::Quantity, Value::Number(number)) => quantity(&number.to_string()),
             (Type::Quantity, other) => quantity(&other.to_string()),
@@ -253,12 +255,17 @@ impl Decoder {
     }
 
     fn in_field(&self, what: &str, type_: &Type, within: &'static Struct) -> String {
-        let names: Vec<&str> = self.path.iter().filter_map(|step| if let Step::Field(name) = step { Some(*name) } else { None }).collect();
+        let names: Vec<&str> =
+            self.path.iter().filter_map(|step| if let Step::Field(name) = step { Some(*name) } else { None }).collect();
         let type_ = go_name(type_);
         if names.is_empty() {
             return format!("json: cannot unmarshal {what} into Go value of type {type_}");
         }
-        format!("json: cannot unmarshal {what} into Go struct field {}.{} of type {type_}", bare(within.name), names.join("."))
+        format!(
+            "json: cannot unmarshal {what} into Go struct field {}.{} of type {type_}",
+            bare(within.name),
+            names.join(".")
+        )
     }
 
     /// Where an unknown field stands.
@@ -315,26 +322,50 @@ mod tests {
     #[test]
     fn empty_values_vanish_or_appear_as_go_has_it() {
         for (type_, sent, stored) in [
-            ("ConfigMap", json!({"metadata": {"labels": {}}, "data": {}, "immutable": false}), json!({"metadata": {}, "immutable": false})),
+            (
+                "ConfigMap",
+                json!({"metadata": {"labels": {}}, "data": {}, "immutable": false}),
+                json!({"metadata": {}, "immutable": false}),
+            ),
             ("ConfigMap", json!({"data": {"k": null}}), json!({"metadata": {}, "data": {"k": ""}})),
             (
                 "PodDisruptionBudgetStatus",
                 json!({}),
                 json!({"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0}),
             ),
-            ("DeploymentSpec", json!({"replicas": 0, "paused": false, "minReadySeconds": 0}), json!({
-                "replicas": 0, "selector": null, "strategy": {},
-                "template": {"metadata": {}, "spec": {"containers": null}},
-            })),
-            ("ResourceRequirements", json!({"limits": {"cpu": "1000m", "memory": "1024Mi", "x": 1000}}), json!({
-                "limits": {"cpu": "1", "memory": "1Gi", "x": "1k"},
-            })),
-            ("LeaseSpec", json!({"renewTime": "2026-01-01T01:00:00.123456+01:00"}), json!({"renewTime": "2026-01-01T00:00:00.123456Z"})),
-            ("PodCondition", json!({"type": "Ready"}), json!({
-                "type": "Ready", "status": "", "lastProbeTime": null, "lastTransitionTime": null,
-            })),
+            (
+                "DeploymentSpec",
+                json!({"replicas": 0, "paused": false, "minReadySeconds": 0}),
+                json!({
+                    "replicas": 0, "selector": null, "strategy": {},
+                    "template": {"metadata": {}, "spec": {"containers": null}},
+                }),
+            ),
+            (
+                "ResourceRequirements",
+                json!({"limits": {"cpu": "1000m", "memory": "1024Mi", "x": 1000}}),
+                json!({
+                    "limits": {"cpu": "1", "memory": "1Gi", "x": "1k"},
+                }),
+            ),
+            (
+                "LeaseSpec",
+                json!({"renewTime": "2026-01-01T01:00:00.123456+01:00"}),
+                json!({"renewTime": "2026-01-01T00:00:00.123456Z"}),
+            ),
+            (
+                "PodCondition",
+                json!({"type": "Ready"}),
+                json!({
+                    "type": "Ready", "status": "", "lastProbeTime": null, "lastTransitionTime": null,
+                }),
+            ),
             ("Volume", json!({"name": "v", "emptyDir": {}}), json!({"name": "v", "emptyDir": {}})),
-            ("ObjectMeta", json!({"creationTimestamp": "2026-01-01T00:00:00.9Z"}), json!({"creationTimestamp": "2026-01-01T00:00:00Z"})),
+            (
+                "ObjectMeta",
+                json!({"creationTimestamp": "2026-01-01T00:00:00.9Z"}),
+                json!({"creationTimestamp": "2026-01-01T00:00:00Z"}),
+            ),
         ] {
             assert_eq!(read(type_, sent.clone()), Ok(stored), "{sent}");
         }
@@ -343,15 +374,27 @@ mod tests {
     #[test]
     fn what_has_the_wrong_type_is_refused_in_go_s_words() {
         for (type_, sent, message) in [
-            ("ConfigMap", json!({"data": {"x": 1}}), "json: cannot unmarshal number into Go struct field ConfigMap.data of type string"),
-            ("ConfigMap", json!({"data": []}), "json: cannot unmarshal array into Go struct field ConfigMap.data of type map[string]string"),
+            (
+                "ConfigMap",
+                json!({"data": {"x": 1}}),
+                "json: cannot unmarshal number into Go struct field ConfigMap.data of type string",
+            ),
+            (
+                "ConfigMap",
+                json!({"data": []}),
+                "json: cannot unmarshal array into Go struct field ConfigMap.data of type map[string]string",
+            ),
             ("ConfigMap", json!({"binaryData": {"c": "!"}}), "illegal base64 data at input byte 0"),
             (
                 "Pod",
                 json!({"spec": {"containers": [{"image": 5}]}}),
                 "json: cannot unmarshal number into Go struct field Container.spec.containers.image of type string",
             ),
-            ("Lease", json!({"spec": 5}), "json: cannot unmarshal number into Go struct field Lease.spec of type v1.LeaseSpec"),
+            (
+                "Lease",
+                json!({"spec": 5}),
+                "json: cannot unmarshal number into Go struct field Lease.spec of type v1.LeaseSpec",
+            ),
             (
                 "LeaseSpec",
                 json!({"leaseDurationSeconds": 2_147_483_648_u32}),

@@ -65,7 +65,9 @@ fn namespace(fields: &mut Fields) {
         let name = metadata.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
         if !name.is_empty() {
             fill_absent(metadata, "labels", json!({}));
-            in_object(metadata, "labels", |labels| drop(labels.insert("kubernetes.io/metadata.name".into(), name.into())));
+            in_object(metadata, "labels", |labels| {
+                labels.insert("kubernetes.io/metadata.name".into(), name.into());
+            });
         }
     });
     in_object(fields, "status", |status| fill(status, "phase", "Active"));
@@ -149,9 +151,14 @@ fn autoscaler(spec: &mut Fields) {
         spec.insert("metrics".into(), json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}]));
     }
     in_object(spec, "behavior", |behavior| {
-        scaling(behavior, "scaleUp", true, &json!([
-            {"type": "Pods", "value": 4, "periodSeconds": 15}, {"type": "Percent", "value": 100, "periodSeconds": 15},
-        ]));
+        scaling(
+            behavior,
+            "scaleUp",
+            true,
+            &json!([
+                {"type": "Pods", "value": 4, "periodSeconds": 15}, {"type": "Percent", "value": 100, "periodSeconds": 15},
+            ]),
+        );
         scaling(behavior, "scaleDown", false, &json!([{"type": "Percent", "value": 100, "periodSeconds": 15}]));
     });
 }
@@ -176,7 +183,9 @@ fn webhook(webhook: &mut Fields) {
     fill_absent(webhook, "timeoutSeconds", 10);
     fill_absent(webhook, "reinvocationPolicy", "Never");
     each(webhook, "rules", |rule| fill_absent(rule, "scope", "*"));
-    in_object(webhook, "clientConfig", |config| in_object(config, "service", |service| fill_absent(service, "port", 443)));
+    in_object(webhook, "clientConfig", |config| {
+        in_object(config, "service", |service| fill_absent(service, "port", 443));
+    });
 }
 
 fn template(template: &mut Fields) {
@@ -308,9 +317,14 @@ mod tests {
 
     #[test]
     fn images_without_a_tag_are_the_latest() {
-        for (image, latest) in
-            [("i", true), ("i:latest", true), ("i:1", false), ("h:5000/i", true), ("h:5000/i:1", false), ("i@sha256:0", false)]
-        {
+        for (image, latest) in [
+            ("i", true),
+            ("i:latest", true),
+            ("i:1", false),
+            ("h:5000/i", true),
+            ("h:5000/i:1", false),
+            ("i@sha256:0", false),
+        ] {
             assert_eq!(is_latest(image), latest, "{image}");
         }
     }
@@ -324,9 +338,13 @@ mod tests {
         };
         let deployment = filled(Kind::Deployment, json!({"spec": {"strategy": {"type": "Recreate"}, "replicas": 0}}));
         assert_eq!(deployment["spec"]["strategy"], json!({"type": "Recreate"}));
-        assert_eq!((&deployment["spec"]["replicas"], &deployment["spec"]["revisionHistoryLimit"]), (&json!(0), &json!(10)));
+        assert_eq!(
+            (&deployment["spec"]["replicas"], &deployment["spec"]["revisionHistoryLimit"]),
+            (&json!(0), &json!(10))
+        );
         let limits = json!({"limits": {"cpu": "1"}, "requests": {"memory": "1"}});
-        let pod = filled(Kind::Pod, json!({"spec": {"containers": [{"name": "c", "image": "i:1", "resources": limits}]}}));
+        let pod =
+            filled(Kind::Pod, json!({"spec": {"containers": [{"name": "c", "image": "i:1", "resources": limits}]}}));
         assert_eq!(pod["spec"]["containers"][0]["resources"]["requests"], json!({"cpu": "1", "memory": "1"}));
         assert_eq!(pod["spec"]["containers"][0]["imagePullPolicy"], "IfNotPresent");
         let secret = filled(Kind::Secret, json!({"stringData": {"a": "b"}}));

@@ -77,7 +77,12 @@ impl Cluster {
     }
 
     /// Deletes an object, as far as that can be done now.
-    pub(crate) fn delete_object(&self, state: &mut State, key: &Key, options: &DeleteOptions) -> Result<Deletion, Status> {
+    pub(crate) fn delete_object(
+        &self,
+        state: &mut State,
+        key: &Key,
+        options: &DeleteOptions,
+    ) -> Result<Deletion, Status> {
         let Some(object) = state.store.get(key).cloned() else { return Err(Status::not_found(key.kind, &key.name)) };
         if key.kind == Kind::Namespace {
             if matches!(&*key.name, "default" | "kube-system" | "kube-public") {
@@ -120,7 +125,13 @@ impl Cluster {
     }
 
     /// The first deletion of a namespace only begins its end. None if it has come so far that it can go.
-    fn terminate(&self, state: &mut State, key: &Key, object: &Arc<Object>, options: &DeleteOptions) -> Option<Deletion> {
+    fn terminate(
+        &self,
+        state: &mut State,
+        key: &Key,
+        object: &Arc<Object>,
+        options: &DeleteOptions,
+    ) -> Option<Deletion> {
         if object.deletion().is_some() {
             let held = !object.list("/spec/finalizers").is_empty();
             return held.then(|| Deletion::Unchanged(object.clone()));
@@ -205,7 +216,13 @@ fn graceful(kind: Kind, json: &mut Value, object: &Object, options: &DeleteOptio
     let over = matches!(object.text("/status/phase"), Some("Failed" | "Succeeded"));
     let unscheduled = object.text("/spec/nodeName").unwrap_or_default().is_empty();
     let period = asked.or(object.number("/spec/terminationGracePeriodSeconds")).unwrap_or(0);
-    let period = if over || unscheduled { 0 } else if period < 0 { 1 } else { period };
+    let period = if over || unscheduled {
+        0
+    } else if period < 0 {
+        1
+    } else {
+        period
+    };
     let due = now.saturating_add(SignedDuration::from_secs(period)).unwrap_or(now);
     set_deletion(json, due, period);
     count(json, object);
@@ -246,7 +263,8 @@ fn set_finalizers(json: &mut Value, object: &Object, kind: Kind, options: &Delet
     } else if let Some(policy) = options.propagation {
         (orphan, foreground) = (policy == Propagation::Orphan, policy == Propagation::Foreground);
     }
-    let mut finalizers: Vec<&str> = there.iter().copied().filter(|name| !matches!(*name, ORPHAN | FOREGROUND)).collect();
+    let mut finalizers: Vec<&str> =
+        there.iter().copied().filter(|name| !matches!(*name, ORPHAN | FOREGROUND)).collect();
     finalizers.extend(orphan.then_some(ORPHAN));
     finalizers.extend(foreground.then_some(FOREGROUND));
     let held = !finalizers.is_empty();

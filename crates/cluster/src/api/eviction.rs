@@ -13,22 +13,23 @@ use super::options::{DeleteOptions, WriteOptions};
 use super::request::Request;
 use super::service::{Outcome, Reply, check_body};
 use super::status::Status;
+use crate::api::labels::Selector;
 use crate::clock::seconds;
 use crate::cluster::{Cluster, State};
 use crate::object::Object;
 use crate::resource::Kind;
-use crate::selector::Selector;
 use crate::store::{Key, Store};
 
 const VIOLATES: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
-const SEVERAL: &str = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+const SEVERAL: &str =
+    "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
 /// How long a caller is told to wait for a budget whose own state is behind.
 const RETRY: u64 = 10;
 /// How many evictions a budget keeps in mind.
 const LARGEST: usize = 2000;
 
 impl Cluster {
-    pub(crate) async fn evict(&self, request: &Request) -> Result<Reply, Status> {
+    pub(crate) fn evict(&self, request: &Request) -> Result<Reply, Status> {
         check_body(request)?;
         let options = WriteOptions::of("CreateOptions", request)?;
         let target = &request.target;

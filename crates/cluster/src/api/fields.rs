@@ -73,9 +73,9 @@ impl Fields {
         if !known {
             return Err(match selectable(kind) {
                 Some(_) => format!("field label not supported: {field}"),
-                None => format!(
-                    "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
-                ),
+                None => {
+                    format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+                }
             });
         }
         Ok(Term { field: field.to_owned(), differs: operator == "!=", value: value.to_owned() })
@@ -87,7 +87,9 @@ impl Fields {
             let pointer = format!("/{}", term.field.replace('.', "/"));
             let value = match object.at(&pointer) {
                 Value::String(text) => text.clone(),
-                Value::Null if matches!(term.field.as_str(), "spec.unschedulable" | "spec.hostNetwork") => "false".to_owned(),
+                Value::Null if matches!(term.field.as_str(), "spec.unschedulable" | "spec.hostNetwork") => {
+                    "false".to_owned()
+                }
                 Value::Null => String::new(),
                 other => other.to_string(),
             };

@@ -64,9 +64,9 @@ impl Shape<'_> {
                 fields
                     .iter()
                     .map(|(name, value)| {
-                        let shape = type_.field(name).map_or(Shape::Unknown, |field| {
-                            Shape::of_type(&field.type_, &field.list, field.atomic)
-                        });
+                        let shape = type_
+                            .field(name)
+                            .map_or(Shape::Unknown, |field| Shape::of_type(&field.type_, &field.list, field.atomic));
                         (Step::Field(name.clone()), (value, shape))
                     })
                     .collect(),
@@ -74,19 +74,23 @@ impl Shape<'_> {
             (Self::Map(element), Value::Object(entries)) => Some(
                 entries
                     .iter()
-                    .map(|(key, value)| (Step::Field(key.clone()), (value, Shape::of_type(element, &ListType::Atomic, false))))
+                    .map(|(key, value)| {
+                        (Step::Field(key.clone()), (value, Shape::of_type(element, &ListType::Atomic, false)))
+                    })
                     .collect(),
             ),
             (Self::Unknown, Value::Object(fields)) => {
                 Some(fields.iter().map(|(name, value)| (Step::Field(name.clone()), (value, Shape::Unknown))).collect())
             }
-            (Self::Set, Value::Array(elements)) => {
-                Some(elements.iter().map(|element| (Step::Value(element.to_string()), (element, Shape::Atomic))).collect())
-            }
+            (Self::Set, Value::Array(elements)) => Some(
+                elements.iter().map(|element| (Step::Value(element.to_string()), (element, Shape::Atomic))).collect(),
+            ),
             (Self::Keyed(keys, element), Value::Array(elements)) => Some(
                 elements
                     .iter()
-                    .map(|value| (Step::Keys(keys_of(value, keys)), (value, Shape::of_type(element, &ListType::Atomic, false))))
+                    .map(|value| {
+                        (Step::Keys(keys_of(value, keys)), (value, Shape::of_type(element, &ListType::Atomic, false)))
+                    })
                     .collect(),
             ),
             _ => None,
@@ -318,11 +322,10 @@ fn whole(set: &mut FieldSet, value: &Value, shape: &Shape<'_>, path: &mut Path) 
 mod tests {
     use serde_json::json;
 
-    use super::super::schema;
     use super::*;
 
     fn shape(name: &str) -> Shape<'static> {
-        Shape::of_object(Some(schema::named(name)))
+        Shape::of_object(Some(named(name)))
     }
 
     #[test]

@@ -70,7 +70,9 @@ fn remove(document: &mut Value, path: &str) -> Result<Value, String> {
             let index = index(&last, elements.len()).ok_or_else(|| format!("no element {last}"))?;
             Ok(elements.remove(index))
         }
-        Value::Object(fields) => fields.remove(&last).ok_or_else(|| format!("Unable to remove nonexistent key: {last}")),
+        Value::Object(fields) => {
+            fields.remove(&last).ok_or_else(|| format!("Unable to remove nonexistent key: {last}"))
+        }
         _ => Err(format!("doc is missing path: {path:?}")),
     }
 }
@@ -116,7 +118,10 @@ mod tests {
             (json!({"op": "add", "path": "/a/b~1c/0", "value": 0}), Some(json!({"a": {"b/c": [0, 1, 2]}, "n": null}))),
             (json!({"op": "add", "path": "/a/b~1c/3", "value": 0}), None),
             (json!({"op": "add", "path": "/z/x", "value": 1}), None),
-            (json!({"op": "replace", "path": "/a/x", "value": 1}), Some(json!({"a": {"b/c": [1, 2], "x": 1}, "n": null}))),
+            (
+                json!({"op": "replace", "path": "/a/x", "value": 1}),
+                Some(json!({"a": {"b/c": [1, 2], "x": 1}, "n": null})),
+            ),
             (json!({"op": "replace", "path": "/a/b~1c/2", "value": 1}), None),
             (json!({"op": "remove", "path": "/a/x"}), None),
             (json!({"op": "remove", "path": "/n"}), Some(json!({"a": {"b/c": [1, 2]}}))),

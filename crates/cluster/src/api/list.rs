@@ -15,9 +15,9 @@ use super::reply::Form;
 use super::request::{Request, Target};
 use super::service::{Outcome, Reply};
 use super::status::Status;
+use crate::api::labels::Selector;
 use crate::cluster::Cluster;
 use crate::object::Object;
-use crate::selector::Selector;
 use crate::store::{Key, Store};
 
 /// How long a revision that is not there yet is waited for.
@@ -94,7 +94,9 @@ impl Continuation {
         let after = token["start"].as_str().unwrap_or_default();
         let after = after.strip_suffix('\0').unwrap_or(after).trim_start_matches('/').to_owned();
         match token["rv"].as_i64() {
-            None | Some(0) => Err(bad("continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)")),
+            None | Some(0) => {
+                Err(bad("continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)"))
+            }
             Some(revision) => Ok(Self { revision: u64::try_from(revision).ok(), after }),
         }
     }

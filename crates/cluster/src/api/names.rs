@@ -39,7 +39,9 @@ fn is_key_form(text: &str) -> bool {
 /// Not empty, of some bytes, and with some of them at both ends.
 fn framed(text: &str, end: impl Fn(u8) -> bool, inner: impl Fn(u8) -> bool) -> bool {
     let bytes = text.as_bytes();
-    bytes.first().is_some_and(|byte| end(*byte)) && bytes.last().is_some_and(|byte| end(*byte)) && bytes.iter().all(|byte| inner(*byte))
+    bytes.first().is_some_and(|byte| end(*byte))
+        && bytes.last().is_some_and(|byte| end(*byte))
+        && bytes.iter().all(|byte| inner(*byte))
 }
 
 /// An RFC 1123 label, as the name of a container or a namespace.

@@ -115,7 +115,8 @@ pub(crate) struct DeleteOptions {
 impl DeleteOptions {
     /// From the body, or from the query if there is none.
     pub(crate) fn of(request: &Request) -> Result<Self, Status> {
-        let sent = if request.body.is_empty() { Self::in_query(&request.query)? } else { body::delete_options(request)? };
+        let sent =
+            if request.body.is_empty() { Self::in_query(&request.query)? } else { body::delete_options(request)? };
         Self::of_object(&sent)
     }
 

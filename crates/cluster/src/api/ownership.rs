@@ -113,7 +113,8 @@ pub(crate) fn note(object: &mut Value, old: &Object, write: &Write<'_>) {
     for owner in &mut owners {
         owner.fields = owner.fields.minus(&removed).minus(&written);
     }
-    let ours = |owner: &&mut Manager| owner.name == write.manager && !owner.applies && owner.subresource == write.subresource;
+    let ours =
+        |owner: &&mut Manager| owner.name == write.manager && !owner.applies && owner.subresource == write.subresource;
     if let Some(owner) = owners.iter_mut().find(ours) {
         owner.fields.union(written);
         owner.time = seconds(write.now);

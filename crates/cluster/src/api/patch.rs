@@ -43,7 +43,8 @@ impl Patch {
             }
             "application/merge-patch+json" => {
                 let options = options()?;
-                let value = body::json(&request.body).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+                let value = body::json(&request.body)
+                    .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
                 is_map(&value).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
                 if value.is_null() {
                     return Err(Status::bad_request("Invalid JSON Patch"));
@@ -120,8 +121,13 @@ fn operations(bytes: &[u8]) -> Result<Value, Status> {
 }
 
 /// Brings what a patch made into the form of its kind.
-pub(crate) fn formed(patch: &Patch, patched: Value, expected: &Expected, unknown: Unknown) -> Result<body::Sent, Status> {
-    let quoted = || patch.quoted(&patched);
+pub(crate) fn formed(
+    patch: &Patch,
+    patched: &Value,
+    expected: &Expected,
+    unknown: Unknown,
+) -> Result<body::Sent, Status> {
+    let quoted = || patch.quoted(patched);
     let words = if matches!(patch, Patch::Strategic(_)) { Words::Unstructured } else { Words::Json };
     match body::typed_in(patched.clone(), expected, unknown, words) {
         Ok(sent) => Ok(sent),
@@ -174,7 +180,7 @@ fn patched(
         (patch, Some(current)) => patch.laid_over(current.json(), expected.type_)?,
     };
     let managed = made["metadata"].get("managedFields").cloned();
-    let body::Sent { mut object, warnings } = formed(patch, made, &expected, options.unknown)?;
+    let body::Sent { mut object, warnings } = formed(patch, &made, &expected, options.unknown)?;
     if current.is_none()
         && let Some(uid) = object["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty())
     {

@@ -1,6 +1,6 @@
 //! The part of admission that needs no webhook: what a real server's own plugins add to pods and nodes.
 //!
-//! The default ServiceAccount of a namespace is taken to exist: a controller makes it, and nothing here needs its secret.
+//! The default `ServiceAccount` of a namespace is taken to exist: a controller makes it, and nothing here needs its secret.
 
 use serde_json::{Value, json};
 
@@ -15,6 +15,8 @@ use crate::store::{Key, Store};
 const TOKENS: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const ZONE: &str = "topology.kubernetes.io/zone";
 const REGION: &str = "topology.kubernetes.io/region";
+/// What a pod of every priority does to lower ones, unless its class says otherwise.
+const PREEMPTS: &str = "PreemptLowerPriority";
 /// Priority classes that every cluster has.
 const CLASSES: [(&str, i64); 2] = [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
 
@@ -89,7 +91,9 @@ fn has_tokens(container: &Value) -> bool {
 fn mount(state: &mut State, pod: &mut Value) {
     let lists = ["containers", "initContainers"];
     let without = |pod: &Value| {
-        lists.iter().any(|list| pod["spec"][list].as_array().into_iter().flatten().any(|container| !has_tokens(container)))
+        lists
+            .iter()
+            .any(|list| pod["spec"][list].as_array().into_iter().flatten().any(|container| !has_tokens(container)))
     };
     if !without(pod) {
         return;
@@ -139,7 +143,6 @@ fn priority(attributes: &Attributes<'_>, pod: &mut Value) -> Result<(), Status> 
         );
         return Err(Status::forbidden(Kind::Pod, attributes.called(pod), &why));
     }
-    const PREEMPTS: &str = "PreemptLowerPriority";
     if let Some(sent) = pod["spec"]["preemptionPolicy"].as_str().filter(|sent| *sent != PREEMPTS) {
         let why = format!(
             "the string value of PreemptionPolicy ({sent}) must not be provided in pod spec; priority admission controller \

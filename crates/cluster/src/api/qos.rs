@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::quantity::Quantity;
+use crate::api::quantity::Quantity;
 
 /// `Guaranteed`, `Burstable` or `BestEffort`.
 pub(crate) fn class(pod: &Value) -> &'static str {

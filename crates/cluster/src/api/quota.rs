@@ -3,8 +3,8 @@
 //! Only the count of `pods` is enforced; it is counted when it is asked for, so it is never behind.
 
 use super::status::Status;
+use crate::api::quantity::Quantity;
 use crate::object::Object;
-use crate::quantity::Quantity;
 use crate::resource::Kind;
 use crate::store::Store;
 

@@ -109,7 +109,8 @@ impl Form {
             Self::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
         };
         let mut text =
-            format!("{{\"kind\":\"{list}\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":[").into_bytes();
+            format!("{{\"kind\":\"{list}\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":[")
+                .into_bytes();
         for (index, item) in items.enumerate() {
             if index > 0 {
                 text.push(b',');

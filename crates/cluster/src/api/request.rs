@@ -153,7 +153,9 @@ mod tests {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let verb = verb(&method, &target, &Query::parse(query)).map_err(|status| status.code)?;
         let name = target.name.unwrap_or_else(|| "*".to_owned());
-        Ok(format!("{} {} {}/{name} {}", verb.name(), target.kind, target.namespace, target.subresource).trim().to_owned())
+        Ok(format!("{} {} {}/{name} {}", verb.name(), target.kind, target.namespace, target.subresource)
+            .trim()
+            .to_owned())
     }
 
     #[test]

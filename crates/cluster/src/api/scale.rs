@@ -12,10 +12,10 @@ use super::meta::{keep, meta_text, put_meta, section};
 use super::options::WriteOptions;
 use super::patch::{Patch, formed};
 use super::request::{Request, Target};
+use super::schema;
 use super::service::{Outcome, Reply, check_body};
 use super::status::{Status, qualified};
 use super::update::{Update, check_name};
-use super::schema;
 use crate::cluster::Cluster;
 use crate::object::Object;
 
@@ -36,12 +36,12 @@ fn scale_of(object: &Object) -> Value {
 /// A selector as it is written in a query.
 fn selector_text(selector: &Value) -> String {
     let labels = selector["matchLabels"].as_object().into_iter().flatten();
-    let mut parts: Vec<(String, String)> = labels
-        .map(|(key, value)| (key.clone(), format!("{key}={}", value.as_str().unwrap_or_default())))
-        .collect();
+    let mut parts: Vec<(String, String)> =
+        labels.map(|(key, value)| (key.clone(), format!("{key}={}", value.as_str().unwrap_or_default()))).collect();
     for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
         let key = expression["key"].as_str().unwrap_or_default();
-        let mut values: Vec<&str> = expression["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let mut values: Vec<&str> =
+            expression["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         values.sort_unstable();
         let values = values.join(",");
         let text = match expression["operator"].as_str().unwrap_or_default() {
@@ -100,8 +100,14 @@ impl Cluster {
             return Err(Status::with_reason(415, "UnsupportedMediaType", message, json!({})));
         }
         let target = &request.target;
-        let update =
-            Update { key: target.key(), subresource: "scale", uid: None, creates: false, applies: false, options: &options };
+        let update = Update {
+            key: target.key(),
+            subresource: "scale",
+            uid: None,
+            creates: false,
+            applies: false,
+            options: &options,
+        };
         let updated = self
             .update(&update, |current| {
                 let current = expect(current, target)?;
@@ -119,7 +125,7 @@ fn expect<'o>(current: Option<&'o Object>, target: &Target) -> Result<&'o Object
 fn patched(patch: &Patch, current: &Object, target: &Target, options: &WriteOptions) -> Result<Value, Status> {
     let name = target.name.as_deref().unwrap_or_default();
     let made = patch.laid_over(&scale_of(current), Some(schema::named("autoscaling.Scale")))?;
-    let Sent { object: mut scale, .. } = formed(patch, made, &Expected::scale(), options.unknown)?;
+    let Sent { object: mut scale, .. } = formed(patch, &made, &Expected::scale(), options.unknown)?;
     place(&mut scale, target.kind, &target.namespace)?;
     check_name(&scale, name)?;
     let uid = meta_text(&scale, "uid");

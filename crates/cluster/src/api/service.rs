@@ -100,7 +100,7 @@ async fn serve(cluster: &Cluster, parts: &http::request::Parts, body: Bytes) -> 
         Route::Objects(target) => target,
         Route::Page(path) => {
             let result = discovery::page(cluster, &parts.method, &path);
-            return result.map(|page| page.into_response());
+            return result.map(Page::into_response);
         }
     };
     let query = Query::parse(parts.uri.query().unwrap_or_default());
@@ -155,8 +155,8 @@ async fn handle(cluster: &Cluster, request: &Request, form: Form) -> Result<Repl
         (Verb::Get, _) => cluster.get(request).await,
         (Verb::List, _) => cluster.list(request, form).await,
         (Verb::Watch, _) => cluster.watch(request, form),
-        (Verb::Create, "eviction") => cluster.evict(request).await,
-        (Verb::Create, "binding") => cluster.bind(request).await,
+        (Verb::Create, "eviction") => cluster.evict(request),
+        (Verb::Create, "binding") => cluster.bind(request),
         (Verb::Create, _) => cluster.create(request).await,
         (Verb::Update, "scale") => cluster.put_scale(request).await,
         (Verb::Update, _) => cluster.replace(request).await,

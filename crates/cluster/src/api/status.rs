@@ -40,7 +40,13 @@ impl Status {
         Self { code, reason, message: message.into(), details, retry_after: None, plain: false, continued: None }
     }
 
-    fn of_resource(code: u16, reason: &'static str, kind: Kind, name: &str, say: impl FnOnce(String) -> String) -> Self {
+    fn of_resource(
+        code: u16,
+        reason: &'static str,
+        kind: Kind,
+        name: &str,
+        say: impl FnOnce(String) -> String,
+    ) -> Self {
         let row = kind.resource();
         let what = format!("{} {name:?}", qualified(row.plural, row.group));
         Self::new(code, reason, say(what), details(row.group, row.plural, name))
@@ -57,7 +63,8 @@ impl Status {
     /// All names that were generated are taken.
     pub(crate) fn name_taken(kind: Kind, name: &str) -> Self {
         let mut status = Self::already_exists(kind, name);
-        status.message = format!("{}, the server was not able to generate a unique name for the object", status.message);
+        status.message =
+            format!("{}, the server was not able to generate a unique name for the object", status.message);
         status
     }
 
@@ -93,8 +100,11 @@ impl Status {
     /// Of something that is no object of a kind of ours, as options of a request.
     pub(crate) fn invalid_in(group: &str, kind: &str, name: &str, errors: &Errors) -> Self {
         let what = format!("{} {name:?}", qualified(kind, group));
-        let message =
-            if errors.is_empty() { format!("{what} is invalid") } else { format!("{what} is invalid: {}", sentence(errors)) };
+        let message = if errors.is_empty() {
+            format!("{what} is invalid")
+        } else {
+            format!("{what} is invalid: {}", sentence(errors))
+        };
         let mut details = details(group, kind, name);
         if !errors.is_empty() {
             details["causes"] = errors.iter().map(super::field::FieldError::cause).collect();
@@ -127,7 +137,8 @@ impl Status {
     }
 
     pub(crate) fn unsupported_media_type(accepted: &str) -> Self {
-        let message = format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
+        let message =
+            format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
         Self::new(415, "UnsupportedMediaType", message, Value::Null)
     }
 

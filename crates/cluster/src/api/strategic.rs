@@ -50,7 +50,9 @@ fn merge_map(original: Value, patch: &Map<String, Value>, type_: Option<&'static
         let order = patch.get(&format!("{ORDER}{name}")).and_then(Value::as_array);
         let merged = match (original.remove(name), value) {
             (Some(there @ Value::Object(_)), Value::Object(patch)) => merge_map(there, patch, inner(field))?,
-            (Some(Value::Array(there)), Value::Array(patch)) => merge_list(there, patch, field, order.map(Vec::as_slice))?,
+            (Some(Value::Array(there)), Value::Array(patch)) => {
+                merge_list(there, patch, field, order.map(Vec::as_slice))?
+            }
             (_, value) => without_directives(value),
         };
         original.insert(name.clone(), merged);
@@ -74,7 +76,8 @@ fn inner(field: Option<&Field>) -> Option<&'static Struct> {
 fn without_directives(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
-            let is_directive = |name: &str| name == PATCH || name == RETAIN || name.starts_with(ORDER) || name.starts_with(DELETE);
+            let is_directive =
+                |name: &str| name == PATCH || name == RETAIN || name.starts_with(ORDER) || name.starts_with(DELETE);
             let fields = fields.iter().filter(|(name, value)| !is_directive(name) && !value.is_null());
             fields.map(|(name, value)| (name.clone(), without_directives(value))).collect::<Map<_, _>>().into()
         }
@@ -86,8 +89,15 @@ fn without_directives(value: &Value) -> Value {
     }
 }
 
-fn merge_list(there: Vec<Value>, patch: &[Value], field: Option<&Field>, order: Option<&[Value]>) -> Result<Value, String> {
-    let Some(field) = field.filter(|field| field.merges) else { return Ok(without_directives(&Value::Array(patch.to_vec()))) };
+fn merge_list(
+    there: Vec<Value>,
+    patch: &[Value],
+    field: Option<&Field>,
+    order: Option<&[Value]>,
+) -> Result<Value, String> {
+    let Some(field) = field.filter(|field| field.merges) else {
+        return Ok(without_directives(&Value::Array(patch.to_vec())));
+    };
     let Some(key) = field.key else {
         let plain = |elements: &[Value]| elements.iter().any(|element| !element.is_object());
         if plain(&there) && patch.iter().any(Value::is_object) {
@@ -133,7 +143,7 @@ fn ordered(merged: Vec<Value>, there: &[Value], order: &[Value], key: impl Fn(&V
     loop {
         let first = match (named.peek(), others.peek()) {
             (None, None) => return Value::Array(result),
-            (Some(named), Some(other)) => !was(other).zip(was(named)).is_some_and(|(other, named)| other < named),
+            (Some(named), Some(other)) => was(other).zip(was(named)).is_none_or(|(other, named)| other >= named),
             (named, _) => named.is_some(),
         };
         result.extend(if first { named.next() } else { others.next() });
@@ -180,7 +190,7 @@ mod tests {
             ),
             (
                 json!({"containers": [{"name": "a", "env": [{"name": "Y", "value": "2"}]}], "tolerations": null}),
-                json!({"containers": [{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}]},
+                json!({"containers": [{"name": "a", "image": "1", "env": [{"name": "Y", "value": "2"}, {"name": "X", "value": "1"}]},
                                       {"name": "b", "image": "2"}]}),
             ),
             (
@@ -206,7 +216,10 @@ mod tests {
         assert_eq!(patched("NodeSpec", node, &patch), Ok(patch.clone()));
         let meta = json!({"finalizers": ["a"], "labels": {"x": "1", "y": "2"}});
         let patch = json!({"finalizers": ["b"], "labels": {"x": null}});
-        assert_eq!(patched("ObjectMeta", meta.clone(), &patch), Ok(json!({"finalizers": ["a", "b"], "labels": {"y": "2"}})));
+        assert_eq!(
+            patched("ObjectMeta", meta.clone(), &patch),
+            Ok(json!({"finalizers": ["b", "a"], "labels": {"y": "2"}}))
+        );
         let patch = json!({"$deleteFromPrimitiveList/finalizers": ["a"]});
         assert_eq!(patched("ObjectMeta", meta, &patch), Ok(json!({"finalizers": [], "labels": {"x": "1", "y": "2"}})));
     }

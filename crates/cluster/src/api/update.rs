@@ -184,7 +184,8 @@ impl Cluster {
         if kind == Kind::MutatingWebhookConfiguration {
             admission::check_conditions(&object, state)?;
         }
-        let fields = ownership::Write { subresource, manager: &options.manager, applied: update.applies, now: self.now() };
+        let fields =
+            ownership::Write { subresource, manager: &options.manager, applied: update.applies, now: self.now() };
         ownership::note(&mut object, old, &fields);
         if is_finished(kind, &object, old) {
             return Ok(self.finish(state, key, object, options.dry_run));
@@ -238,7 +239,8 @@ fn before_update(kind: Kind, subresource: &str, object: &mut Value, old: &Object
     if before("deletionTimestamp").is_some() || (kind == Kind::Pod && subresource == "status") {
         put_meta(object, "deletionTimestamp", before("deletionTimestamp"));
     }
-    if before("deletionGracePeriodSeconds").is_some() && object["metadata"].get("deletionGracePeriodSeconds").is_none() {
+    if before("deletionGracePeriodSeconds").is_some() && object["metadata"].get("deletionGracePeriodSeconds").is_none()
+    {
         put_meta(object, "deletionGracePeriodSeconds", before("deletionGracePeriodSeconds"));
     }
 }

@@ -24,7 +24,7 @@ use crate::object::Object;
 use crate::store::{Change, Store, at_revision};
 
 /// How often who asked for bookmarks gets one, if nothing else happens.
-const BOOKMARKS: Duration = Duration::from_secs(60);
+const BOOKMARKS: Duration = Duration::from_mins(1);
 /// How long a watch lasts that did not say. A real server draws something between half an hour and an hour.
 const TIMEOUT: Duration = Duration::from_mins(45);
 
@@ -177,4 +177,3 @@ impl Watcher {
         }))
     }
 }
-

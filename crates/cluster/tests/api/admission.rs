@@ -64,7 +64,10 @@ async fn a_webhook_sees_what_a_real_one_sees_and_changes_the_pod() {
     world.made(MAPS, &map("a")).await;
     let asked = asked.lock();
     let [request] = asked.as_slice() else { panic!("{asked:?}") };
-    assert_eq!((request.get("name"), &request["namespace"], &request["operation"]), (None, &json!("default"), &json!("CREATE")));
+    assert_eq!(
+        (request.get("name"), &request["namespace"], &request["operation"]),
+        (None, &json!("default"), &json!("CREATE"))
+    );
     assert_eq!(request["kind"], json!({"group": "", "version": "v1", "kind": "Pod"}));
     assert_eq!(request["resource"], json!({"group": "", "version": "v1", "resource": "pods"}));
     assert_eq!((&request["oldObject"], &request["dryRun"]), (&Value::Null, &json!(false)));
@@ -89,7 +92,10 @@ async fn a_changed_object_is_shown_again_to_who_wants_to_see_it() {
     let first = first.lock();
     assert_eq!((first.len(), never.lock().len()), (2, 1));
     assert_ne!(first[0]["uid"], first[1]["uid"], "a new uid for every call");
-    assert_eq!((first[0]["object"]["metadata"]["labels"].get("late"), &first[1]["object"]["metadata"]["labels"]["late"]), (None, &json!("x")));
+    assert_eq!(
+        (first[0]["object"]["metadata"]["labels"].get("late"), &first[1]["object"]["metadata"]["labels"]["late"]),
+        (None, &json!("x"))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,7 +108,13 @@ async fn failure_is_what_the_policy_makes_of_it() {
     world.cluster.route("https://broken/", |_| async move { Err("connection reset by peer".to_owned()) });
     always(&world, "https://other/", json!({"allowed": true, "uid": "x"}));
     always(&world, "https://bad/", patch(&json!([{"op": "remove", "path": "/nothing"}])));
-    for (url, ignored) in [("https://slow/", true), ("https://broken/", true), ("https://nobody/", true), ("https://other/", true), ("https://bad/", false)] {
+    for (url, ignored) in [
+        ("https://slow/", true),
+        ("https://broken/", true),
+        ("https://nobody/", true),
+        ("https://other/", true),
+        ("https://bad/", false),
+    ] {
         for policy in ["Ignore", "Fail"] {
             let mut failing = hook("f.b.c", url);
             failing["failurePolicy"] = policy.into();
@@ -139,13 +151,27 @@ async fn rules_and_selectors_decide_who_is_asked() {
         (json!({"namespaceSelector": {"matchLabels": {"team": "x"}}}), "x", 1),
         (json!({"objectSelector": {"matchLabels": {"app": "b"}}}), "default", 0),
         (json!({"objectSelector": {"matchLabels": {"app": "a"}}}), "default", 1),
-        (json!({"rules": [{"apiGroups": ["apps"], "apiVersions": ["*"], "resources": ["*"], "operations": ["*"]}]}), "default", 0),
-        (json!({"rules": [{"apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"], "operations": ["*"]}]}), "default", 1),
-        (json!({"rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["UPDATE"]}]}), "default", 0),
+        (
+            json!({"rules": [{"apiGroups": ["apps"], "apiVersions": ["*"], "resources": ["*"], "operations": ["*"]}]}),
+            "default",
+            0,
+        ),
+        (
+            json!({"rules": [{"apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"], "operations": ["*"]}]}),
+            "default",
+            1,
+        ),
+        (
+            json!({"rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["UPDATE"]}]}),
+            "default",
+            0,
+        ),
         (json!({"matchConditions": [{"name": "has", "expression": "has(object.metadata.labels)"}]}), "default", 1),
         (json!({"matchConditions": [{"name": "not", "expression": "false"}]}), "default", 0),
     ] {
-        world.cluster.understand("has(object.metadata.labels)", |request| request["object"]["metadata"]["labels"].is_object());
+        world
+            .cluster
+            .understand("has(object.metadata.labels)", |request| request["object"]["metadata"]["labels"].is_object());
         world.cluster.understand("false", |_| false);
         let seen = always(&world, "https://a/", json!({"allowed": true}));
         let mut configured = hook("a.b.c", "https://a/");
@@ -181,6 +207,9 @@ async fn an_expression_that_nobody_taught_is_refused() {
     let mut configured = hook("a.b.c", "https://a/");
     configured["matchConditions"] = json!([{"name": "x", "expression": "1 + 1 == 2"}]);
     let refused = world.post(HOOKS, &json!({"metadata": {"name": "m"}, "webhooks": [configured]})).await;
-    assert_eq!((refused.0, &refused.1["details"]["causes"][0]["field"]), (422, &json!("webhooks[0].matchConditions[0].expression")));
+    assert_eq!(
+        (refused.0, &refused.1["details"]["causes"][0]["field"]),
+        (422, &json!("webhooks[0].matchConditions[0].expression"))
+    );
     assert!(why(&refused).2.contains("1 + 1 == 2"));
 }

@@ -14,14 +14,16 @@ async fn running(world: &World, name: &str, ready: bool) -> Value {
 }
 
 async fn budget(world: &World, name: &str, status: &Value) {
-    let new = json!({"metadata": {"name": name}, "spec": {"minAvailable": 3, "selector": {"matchLabels": {"app": "a"}}}});
+    let new =
+        json!({"metadata": {"name": name}, "spec": {"minAvailable": 3, "selector": {"matchLabels": {"app": "a"}}}});
     world.made(BUDGETS, &new).await;
     let (code, _) = world.patch(&format!("{BUDGETS}/{name}/status"), MERGE, &json!({"status": status})).await;
     assert_eq!(code, 200);
 }
 
 async fn evict(world: &World, name: &str, options: &Value) -> (u16, Value) {
-    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}, "deleteOptions": options});
+    let eviction =
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}, "deleteOptions": options});
     world.post(&format!("{PODS}/{name}/eviction"), &eviction).await
 }
 
@@ -57,7 +59,10 @@ async fn a_budget_blocks_and_says_why() {
         let (code, status) = evict(&world, "p", &options).await;
         let cause = json!({"reason": "DisruptionBudget",
                            "message": "The disruption budget b needs 3 healthy pods and has 3 currently"});
-        assert_eq!((code, &status["reason"], &status["details"]), (429, &json!("TooManyRequests"), &json!({"causes": [cause]})));
+        assert_eq!(
+            (code, &status["reason"], &status["details"]),
+            (429, &json!("TooManyRequests"), &json!({"causes": [cause]}))
+        );
     }
     world.delete(&format!("{PODS}/p"), &Value::Null).await;
     assert_eq!(evict(&world, "p", &Value::Null).await.0, 201, "it is going anyway");
@@ -71,10 +76,17 @@ async fn a_failed_precondition_burns_the_budget() {
     running(&world, "q", true).await;
     budget(&world, "b", &allows(1, 4)).await;
     assert_eq!(evict(&world, "p", &json!({"dryRun": ["All"], "preconditions": {"uid": "x"}})).await.0, 409);
-    assert_eq!(world.get(&format!("{BUDGETS}/b")).await.1["status"]["disruptionsAllowed"], 1, "a dry run takes nothing");
+    assert_eq!(
+        world.get(&format!("{BUDGETS}/b")).await.1["status"]["disruptionsAllowed"],
+        1,
+        "a dry run takes nothing"
+    );
     assert_eq!(evict(&world, "p", &json!({"preconditions": {"uid": "x"}})).await.0, 409);
     let (_, budget) = world.get(&format!("{BUDGETS}/b")).await;
-    assert_eq!((&budget["status"]["disruptionsAllowed"], &budget["status"]["disruptedPods"]["p"]), (&json!(0), &json!("2026-03-01T12:00:00Z")));
+    assert_eq!(
+        (&budget["status"]["disruptionsAllowed"], &budget["status"]["disruptedPods"]["p"]),
+        (&json!(0), &json!("2026-03-01T12:00:00Z"))
+    );
     assert_eq!(evict(&world, "q", &Value::Null).await.0, 429);
     assert_eq!(world.get(&format!("{PODS}/p")).await.1["metadata"].get("deletionTimestamp"), None);
 }

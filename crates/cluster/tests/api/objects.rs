@@ -46,7 +46,9 @@ async fn a_client_cannot_tell_the_difference() {
     assert_eq!(namespaces.list(&ListParams::default()).await.unwrap().items.len(), 4);
     assert_eq!(world.client.apiserver_version().await.unwrap().minor, "36");
     assert_eq!(world.client.list_api_groups().await.unwrap().groups.len(), 7);
-    assert!(world.client.list_core_api_resources("v1").await.unwrap().resources.iter().any(|r| r.name == "pods/eviction"));
+    assert!(
+        world.client.list_core_api_resources("v1").await.unwrap().resources.iter().any(|r| r.name == "pods/eviction")
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,7 +162,10 @@ async fn a_pod_with_a_node_is_given_time() {
     world.made(PODS, &on_node("p")).await;
     let (_, ending) = world.delete(&p, &Value::Null).await;
     assert_eq!(ending["metadata"]["deletionTimestamp"], "2026-03-01T12:00:30Z");
-    assert_eq!((&ending["metadata"]["deletionGracePeriodSeconds"], &ending["metadata"]["generation"]), (&json!(30), &json!(2)));
+    assert_eq!(
+        (&ending["metadata"]["deletionGracePeriodSeconds"], &ending["metadata"]["generation"]),
+        (&json!(30), &json!(2))
+    );
     sleep(Duration::from_secs(10)).await;
     let (_, same) = world.delete(&p, &json!({"gracePeriodSeconds": 60})).await;
     assert_eq!(same, ending, "only less time can be given");
@@ -179,7 +184,8 @@ async fn finalizers_hold() {
     world.made(MAPS, &held).await;
     let (_, ending) = world.delete(&a, &json!({"propagationPolicy": "Foreground"})).await;
     assert_eq!(ending["metadata"]["finalizers"], json!(["x.y/z", "foregroundDeletion"]));
-    let (code, status) = world.patch(&a, JSON, &json!([{"op": "add", "path": "/metadata/finalizers/-", "value": "q.y/z"}])).await;
+    let (code, status) =
+        world.patch(&a, JSON, &json!([{"op": "add", "path": "/metadata/finalizers/-", "value": "q.y/z"}])).await;
     assert_eq!((code, &status["details"]["causes"][0]["field"]), (422, &json!("metadata.finalizers")));
     let (code, _) = world.patch(&a, MERGE, &json!({"metadata": {"finalizers": null}})).await;
     assert_eq!((code, world.get(&a).await.0), (200, 404));
@@ -192,7 +198,10 @@ async fn status_and_spec_are_written_apart() {
     let d = format!("{DEPLOYMENTS}/d");
     let both = json!({"spec": {"replicas": 5}, "status": {"replicas": 5}});
     let (_, spec) = world.patch(&d, MERGE, &both).await;
-    assert_eq!((&spec["spec"]["replicas"], spec["status"].get("replicas"), &spec["metadata"]["generation"]), (&json!(5), None, &json!(2)));
+    assert_eq!(
+        (&spec["spec"]["replicas"], spec["status"].get("replicas"), &spec["metadata"]["generation"]),
+        (&json!(5), None, &json!(2))
+    );
     let both = json!({"spec": {"replicas": 7}, "status": {"replicas": 7}});
     let (_, status) = world.patch(&format!("{d}/status"), MERGE, &both).await;
     assert_eq!((&status["spec"]["replicas"], &status["status"]["replicas"]), (&json!(5), &json!(7)));
@@ -226,10 +235,16 @@ async fn a_pod_is_bound_once() {
     let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
     assert_eq!(world.post(&format!("{PODS}/p/binding"), &binding).await.0, 201);
     let (_, bound) = world.get(&format!("{PODS}/p")).await;
-    assert_eq!((&bound["spec"]["nodeName"], &bound["metadata"]["labels"]["topology.kubernetes.io/zone"]), (&json!("n"), &json!("z")));
+    assert_eq!(
+        (&bound["spec"]["nodeName"], &bound["metadata"]["labels"]["topology.kubernetes.io/zone"]),
+        (&json!("n"), &json!("z"))
+    );
     assert_eq!(bound["status"]["conditions"][0]["type"], "PodScheduled");
     let again = world.post(&format!("{PODS}/p/binding"), &binding).await;
-    assert_eq!(why(&again).2, "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n\"");
+    assert_eq!(
+        why(&again).2,
+        "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n\""
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -252,10 +267,18 @@ async fn pages_are_of_one_revision() {
         world.made(MAPS, &map(name)).await;
     }
     let names = |list: &Value| -> Vec<String> {
-        list["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+        list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| item["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect()
     };
     let (_, first) = world.get(&format!("{MAPS}?limit=2")).await;
-    assert_eq!((names(&first), &first["metadata"]["remainingItemCount"]), (vec!["a".to_owned(), "b".to_owned()], &json!(3)));
+    assert_eq!(
+        (names(&first), &first["metadata"]["remainingItemCount"]),
+        (vec!["a".to_owned(), "b".to_owned()], &json!(3))
+    );
     world.delete(&format!("{MAPS}/c"), &Value::Null).await;
     world.made(MAPS, &map("cc")).await;
     let token = first["metadata"]["continue"].as_str().unwrap();
@@ -307,7 +330,8 @@ async fn a_request_takes_its_time_and_is_written_down() {
     world.get(&format!("{MAPS}/b")).await;
     assert_eq!(started.elapsed(), Duration::from_millis(20));
     let seen: Vec<_> = world.cluster.take_requests();
-    let seen: Vec<_> = seen.iter().map(|request| (request.verb, request.kind, request.name.as_str(), request.code)).collect();
+    let seen: Vec<_> =
+        seen.iter().map(|request| (request.verb, request.kind, request.name.as_str(), request.code)).collect();
     assert_eq!(seen, [("create", Kind::ConfigMap, "", 201), ("get", Kind::ConfigMap, "b", 404)]);
     let range = Latency::Between(Duration::from_millis(1), Duration::from_millis(9));
     let world = World::with(Options { latency: range, ..Options::default() });

@@ -28,7 +28,8 @@ async fn containers_are_merged_by_name() {
     let world = World::new();
     world.made(PODS, &pod("p")).await;
     let p = format!("{PODS}/p");
-    let (code, patched) = world.patch(&p, STRATEGIC, &json!({"spec": {"containers": [{"name": "c", "image": "j"}]}})).await;
+    let (code, patched) =
+        world.patch(&p, STRATEGIC, &json!({"spec": {"containers": [{"name": "c", "image": "j"}]}})).await;
     assert_eq!((code, &patched["spec"]["containers"][0]["image"]), (200, &json!("j")));
     assert_eq!(patched["spec"]["containers"][0]["imagePullPolicy"], "Always");
     assert_eq!(patched["metadata"]["generation"], 2);
@@ -74,7 +75,10 @@ async fn managers_own_what_they_apply() {
     let (code, _) = world.patch(&by("y"), APPLY, &config(&json!({"k": "1", "m": "1"}))).await;
     assert_eq!(code, 200, "the same value is no conflict");
     let refused = world.patch(&by("y"), APPLY, &config(&json!({"k": "2"}))).await;
-    assert_eq!(why(&refused), (409, "Conflict".to_owned(), "Apply failed with 1 conflict: conflict with \"x\": .data.k".to_owned()));
+    assert_eq!(
+        why(&refused),
+        (409, "Conflict".to_owned(), "Apply failed with 1 conflict: conflict with \"x\": .data.k".to_owned())
+    );
     assert_eq!(refused.1["details"]["causes"][0]["field"], ".data.k");
     let (_, forced) = world.patch(&format!("{}&force=true", by("y")), APPLY, &config(&json!({"k": "2"}))).await;
     assert_eq!(forced["data"], json!({"k": "2", "l": "1"}), "m was y's and is no longer wanted");

@@ -79,7 +79,8 @@ async fn a_quiet_watch_gets_bookmarks_and_ends_in_time() {
     let world = World::new();
     let pods: Api<Pod> = Api::default_namespaced(world.client.clone());
     let started = Instant::now();
-    let events: Vec<_> = pods.watch(&WatchParams::default().timeout(200), "1").await.unwrap().try_collect().await.unwrap();
+    let events: Vec<_> =
+        pods.watch(&WatchParams::default().timeout(200), "1").await.unwrap().try_collect().await.unwrap();
     assert_eq!(started.elapsed(), Duration::from_secs(200));
     assert_eq!(events.iter().map(shown).collect::<Vec<_>>(), ["bookmark", "bookmark", "bookmark"]);
 }
@@ -91,7 +92,11 @@ async fn the_watcher_of_the_runtime_follows() {
         let world = World::new();
         world.made(MAPS, &map("a")).await;
         let maps: Api<ConfigMap> = Api::default_namespaced(world.client.clone());
-        let config = watcher::Config { initial_list_strategy: strategy.clone(), page_size: Some(1), ..watcher::Config::default() };
+        let config = watcher::Config {
+            initial_list_strategy: strategy.clone(),
+            page_size: Some(1),
+            ..watcher::Config::default()
+        };
         let events = watcher::watcher(maps, config);
         pin_mut!(events);
         let mut seen: Vec<String> = Vec::new();

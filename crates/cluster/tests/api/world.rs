@@ -29,7 +29,8 @@ impl World {
     /// The code and the JSON of an answer; a text that is no JSON as a JSON text.
     pub async fn ask(&self, method: &str, path: &str, media: &str, body: &Value) -> (u16, Value) {
         let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-        let request = Request::builder().method(method).uri(path).header("content-type", media).body(bytes.into()).unwrap();
+        let request =
+            Request::builder().method(method).uri(path).header("content-type", media).body(bytes.into()).unwrap();
         let response = self.client.send(request).await.unwrap();
         let code = response.status().as_u16();
         let bytes = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();

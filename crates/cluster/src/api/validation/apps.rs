@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 use super::super::field::{Errors, FieldError};
-use super::{at_most_all, formed, immutable, meta, nonnegative, number_or_percent, percent, pod, selector, text};
 use super::super::schema::Type;
+use super::{at_most_all, formed, immutable, meta, nonnegative, number_or_percent, percent, pod, selector, text};
+use crate::api::labels::Selector;
 use crate::resource::Kind;
-use crate::selector::Selector;
 
 const SELECTOR: Type = Type::Struct("LabelSelector");
 
@@ -177,7 +177,10 @@ fn strategy(strategy: &Value, errors: &mut Errors) {
         }
         _ => {
             let mut error = FieldError::not_supported("spec.strategy", strategy, &[]);
-            error.say(&format!("Unsupported value: {}: supported values: \"Recreate\", \"RollingUpdate\"", shown(strategy)));
+            error.say(&format!(
+                "Unsupported value: {}: supported values: \"Recreate\", \"RollingUpdate\"",
+                shown(strategy)
+            ));
             errors.push(error);
         }
     }
@@ -194,7 +197,8 @@ fn stateful_set(spec: &Value, is_update: bool, errors: &mut Errors) {
     match text(&strategy["type"]) {
         "OnDelete" if !rolling.is_null() => {
             let mut error = FieldError::invalid("spec.updateStrategy.rollingUpdate", rolling, "");
-            let shown = format!("{{\"Partition\":{},\"MaxUnavailable\":{}}}", rolling["partition"], rolling["maxUnavailable"]);
+            let shown =
+                format!("{{\"Partition\":{},\"MaxUnavailable\":{}}}", rolling["partition"], rolling["maxUnavailable"]);
             error.say(&format!("Invalid value: {shown}: only allowed for updateStrategy 'RollingUpdate'"));
             errors.push(error);
         }
@@ -235,17 +239,33 @@ fn stateful_set(spec: &Value, is_update: bool, errors: &mut Errors) {
 fn status(kind: Kind, status: &Value, old: &Value, errors: &mut Errors) {
     let field = |name: &str| format!("status.{name}");
     let counts: &[&str] = match kind {
-        Kind::Deployment => {
-            &["observedGeneration", "replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas",
-              "terminatingReplicas", "collisionCount"]
-        }
-        Kind::ReplicaSet => {
-            &["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration", "terminatingReplicas"]
-        }
-        _ => {
-            &["replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas", "observedGeneration",
-              "collisionCount"]
-        }
+        Kind::Deployment => &[
+            "observedGeneration",
+            "replicas",
+            "updatedReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "unavailableReplicas",
+            "terminatingReplicas",
+            "collisionCount",
+        ],
+        Kind::ReplicaSet => &[
+            "replicas",
+            "fullyLabeledReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "observedGeneration",
+            "terminatingReplicas",
+        ],
+        _ => &[
+            "replicas",
+            "readyReplicas",
+            "currentReplicas",
+            "updatedReplicas",
+            "availableReplicas",
+            "observedGeneration",
+            "collisionCount",
+        ],
     };
     counts.iter().for_each(|name| nonnegative(&status[*name], &field(name), errors));
     let number = |name: &str| status[name].as_i64().unwrap_or(0);
@@ -261,8 +281,11 @@ fn status(kind: Kind, status: &Value, old: &Value, errors: &mut Errors) {
         }
     }
     if number("availableReplicas") > number("readyReplicas") {
-        let why =
-            if kind == Kind::StatefulSet { "cannot be greater than status.readyReplicas" } else { "cannot be greater than readyReplicas" };
+        let why = if kind == Kind::StatefulSet {
+            "cannot be greater than status.readyReplicas"
+        } else {
+            "cannot be greater than readyReplicas"
+        };
         errors.push(FieldError::invalid(field("availableReplicas"), &number("availableReplicas").into(), why));
     }
     let collisions = |status: &Value| status["collisionCount"].as_i64();

@@ -41,7 +41,11 @@ pub(super) fn object(kind: Kind, object: &Value, errors: &mut Errors) {
 
 /// A prefix may end with a dash, for more will follow.
 fn masked(prefix: &str) -> String {
-    if prefix.len() > 1 && prefix.ends_with('-') { format!("{}a", &prefix[..prefix.len() - 2]) } else { prefix.to_owned() }
+    if prefix.len() > 1 && prefix.ends_with('-') {
+        format!("{}a", &prefix[..prefix.len() - 2])
+    } else {
+        prefix.to_owned()
+    }
 }
 
 fn with_form(kind: Kind, object: &Value, form: Form, errors: &mut Errors) {
@@ -135,7 +139,8 @@ pub(super) fn update(object: &Value, old: &Value, errors: &mut Errors) {
     let (new, old) = (&object["metadata"], &old["metadata"]);
     if !old["deletionTimestamp"].is_null() {
         let there = list(&old["finalizers"]);
-        let mut added: Vec<&str> = list(&new["finalizers"]).iter().filter(|name| !there.contains(name)).map(text).collect();
+        let mut added: Vec<&str> =
+            list(&new["finalizers"]).iter().filter(|name| !there.contains(name)).map(text).collect();
         added.sort_unstable();
         if !added.is_empty() {
             let quoted: Vec<String> = added.iter().map(|name| format!("{name:?}")).collect();

@@ -129,12 +129,11 @@ fn requirement(expression: &Value, field: &str, of_nodes: bool, errors: &mut Err
             let why = "must be specified when `operator` is 'In' or 'NotIn'";
             errors.push(FieldError::required(format!("{field}.values"), why));
         }
-        "In" | "NotIn" => {}
         "Exists" | "DoesNotExist" if !values.is_empty() => {
             let why = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
             errors.push(FieldError::forbidden(format!("{field}.values"), why));
         }
-        "Exists" | "DoesNotExist" => {}
+        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
         "Gt" | "Lt" if of_nodes => {
             if values.len() != 1 {
                 let why = "must be specified single value when `operator` is 'Lt' or 'Gt'";

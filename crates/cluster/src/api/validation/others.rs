@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::super::field::{Errors, FieldError};
 use super::super::names;
 use super::{at_most_all, entries, formed, immutable, list, meta, nonnegative, number_or_percent, pod, selector, text};
-use crate::quantity::Quantity;
+use crate::api::quantity::Quantity;
 use crate::resource::Kind;
 
 /// The largest ConfigMap or Secret.
@@ -273,7 +273,8 @@ fn quota(spec: &Value, errors: &mut Errors) {
         if quantity.is_negative() {
             errors.push(FieldError::invalid(field.clone(), value, "must be greater than or equal to 0"));
         }
-        let counted = matches!(name.as_str(), "pods" | "services" | "secrets" | "configmaps") || name.starts_with("count/");
+        let counted =
+            matches!(name.as_str(), "pods" | "services" | "secrets" | "configmaps") || name.starts_with("count/");
         if counted && quantity.nano() % 1_000_000_000 != 0 {
             errors.push(FieldError::invalid(field, value, "must be an integer"));
         }
@@ -549,7 +550,8 @@ fn reference(about: &Value) -> String {
         ("ResourceVersion", "resourceVersion"),
         ("FieldPath", "fieldPath"),
     ];
-    let parts: Vec<String> = parts.iter().map(|(shown, field)| format!("\"{shown}\":{:?}", text(&about[*field]))).collect();
+    let parts: Vec<String> =
+        parts.iter().map(|(shown, field)| format!("\"{shown}\":{:?}", text(&about[*field]))).collect();
     format!("{{{}}}", parts.join(","))
 }
 
@@ -576,7 +578,8 @@ pub(super) fn event_update(event: &Value, old: &Value, errors: &mut Errors) {
         ("reportingInstance", "reportingInstance"),
     ] {
         // Texts that are not there are empty ones.
-        let shown = |value: &Value| if value.is_null() && !matches!(field, "related") { json!("") } else { value.clone() };
+        let shown =
+            |value: &Value| if value.is_null() && !matches!(field, "related") { json!("") } else { value.clone() };
         let (new, before) = (shown(&event[field]), shown(&old[field]));
         if field == "regarding" && new != before {
             let mut error = FieldError::invalid(name, &new, "");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::super::field::{Errors, FieldError};
 use super::super::names;
 use super::{entries, formed, immutable, list, meta, nonnegative, requirement, selector, text};
-use crate::quantity::Quantity;
+use crate::api::quantity::Quantity;
 use crate::resource::Kind;
 
 const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
@@ -73,7 +73,12 @@ fn spec(spec: &Value, at: &str, errors: &mut Errors) {
     let under = |name: &str| format!("{at}.{name}");
     containers(spec, at, errors);
     one_of(&spec["restartPolicy"], &under("restartPolicy"), &["Always", "OnFailure", "Never"], errors);
-    one_of(&spec["dnsPolicy"], &under("dnsPolicy"), &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"], errors);
+    one_of(
+        &spec["dnsPolicy"],
+        &under("dnsPolicy"),
+        &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"],
+        errors,
+    );
     meta::labels(&spec["nodeSelector"], &under("nodeSelector"), errors);
     affinity(&spec["affinity"], &under("affinity"), errors);
     gates(&spec["schedulingGates"], &under("schedulingGates"), errors);
@@ -309,7 +314,8 @@ fn spread(constraints: &Value, at: &str, errors: &mut Errors) {
             let known = ["DoNotSchedule", "ScheduleAnyway"];
             errors.push(FieldError::not_supported(under("whenUnsatisfiable"), action, &known));
         }
-        let same = |other: &Value| other["topologyKey"] == constraint["topologyKey"] && other["whenUnsatisfiable"] == *action;
+        let same =
+            |other: &Value| other["topologyKey"] == constraint["topologyKey"] && other["whenUnsatisfiable"] == *action;
         if all[index + 1..].iter().any(same) {
             let pair = format!("{{{}, {}}}", text(&constraint["topologyKey"]), text(action));
             errors.push(FieldError::duplicate(under("{topologyKey, whenUnsatisfiable}"), &json!(pair)));
@@ -438,7 +444,8 @@ fn removed_gates(spec: &Value, old: &Value, errors: &mut Errors) {
     let there = list(&old["schedulingGates"]);
     for (index, gate) in list(&spec["schedulingGates"]).iter().enumerate() {
         if !there.contains(gate) {
-            let why = "only deletion is allowed, but found new scheduling gate '".to_owned() + text(&gate["name"]) + "'";
+            let why =
+                "only deletion is allowed, but found new scheduling gate '".to_owned() + text(&gate["name"]) + "'";
             errors.push(FieldError::forbidden(format!("spec.schedulingGates[{index}]"), &why));
         }
     }

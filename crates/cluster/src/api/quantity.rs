@@ -20,14 +20,14 @@ enum Format {
 
 /// An amount of something.
 #[derive(Clone, Copy, Debug)]
-pub struct Quantity {
+pub(crate) struct Quantity {
     nano: i128,
     format: Format,
 }
 
 /// A text is no quantity; the words are those of Kubernetes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoQuantity {
+pub(crate) enum NoQuantity {
     /// Not of the form at all.
     #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
     Form,
@@ -36,18 +36,8 @@ pub enum NoQuantity {
     Suffix,
 }
 
-const DECIMAL: [(&str, i32); 10] = [
-    ("n", -9),
-    ("u", -6),
-    ("m", -3),
-    ("", 0),
-    ("k", 3),
-    ("M", 6),
-    ("G", 9),
-    ("T", 12),
-    ("P", 15),
-    ("E", 18),
-];
+const DECIMAL: [(&str, i32); 10] =
+    [("n", -9), ("u", -6), ("m", -3), ("", 0), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18)];
 const BINARY: [&str; 6] = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 
 /// Ten to a power.
@@ -75,7 +65,7 @@ fn scale(suffix: &str) -> Option<(i128, i128, Format)> {
 
 impl Quantity {
     /// Reads one.
-    pub fn parse(text: &str) -> Result<Self, NoQuantity> {
+    pub(crate) fn parse(text: &str) -> Result<Self, NoQuantity> {
         let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
         let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
         let (number, suffix) = unsigned.split_at(end);
@@ -88,7 +78,8 @@ impl Quantity {
             return Err(NoQuantity::Form);
         }
         let (numerator, denominator, format) = scale(suffix).ok_or(NoQuantity::Suffix)?;
-        let digits = |text: &str| text.bytes().fold(0_i128, |sum, d| sum.saturating_mul(10).saturating_add((d - b'0').into()));
+        let digits =
+            |text: &str| text.bytes().fold(0_i128, |sum, d| sum.saturating_mul(10).saturating_add((d - b'0').into()));
         let fraction = &fraction[..fraction.len().min(18)];
         let places = ten(u32::try_from(fraction.len()).unwrap_or(18));
         let mantissa = digits(whole).saturating_mul(places).saturating_add(digits(fraction));
@@ -98,23 +89,18 @@ impl Quantity {
         Ok(Self { nano: if text.starts_with('-') { -nano } else { nano }, format })
     }
 
-    /// In thousandths, rounded up: what CPU is counted in.
-    pub fn milli(self) -> i64 {
-        Self::ceil(self.nano, ONE / 1000)
-    }
-
     /// In ones, rounded up: what memory and pods are counted in.
-    pub fn whole(self) -> i64 {
+    pub(crate) fn whole(self) -> i64 {
         Self::ceil(self.nano, ONE)
     }
 
     /// In 10⁻⁹.
-    pub const fn nano(self) -> i128 {
+    pub(crate) const fn nano(self) -> i128 {
         self.nano
     }
 
     /// Whether it is less than nothing.
-    pub const fn is_negative(self) -> bool {
+    pub(crate) const fn is_negative(self) -> bool {
         self.nano < 0
     }
 
@@ -203,6 +189,6 @@ mod tests {
         ] {
             assert_eq!(Quantity::parse(text).map(|quantity| quantity.to_string()), Err(why), "{text}");
         }
-        assert_eq!(Quantity::parse("1500m").map(|cpu| (cpu.milli(), cpu.whole())), Ok((1500, 2)));
+        assert_eq!(Quantity::parse("1500m").map(Quantity::whole), Ok(2));
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::api::names;
+use super::names;
 use crate::object::Object;
 
 /// A comparison.
@@ -28,7 +28,7 @@ struct Requirement {
 
 /// What labels must fulfil.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selector {
+pub(crate) struct Selector {
     requirements: Vec<Requirement>,
     /// Matches nothing at all.
     nothing: bool,
@@ -50,33 +50,28 @@ impl Requirement {
 }
 
 impl Selector {
-    /// Matches everything.
-    pub fn everything() -> Self {
-        Self::default()
-    }
-
     /// Matches nothing.
-    pub fn nothing() -> Self {
+    pub(crate) fn nothing() -> Self {
         Self { requirements: Vec::new(), nothing: true }
     }
 
     /// Whether it matches everything.
-    pub fn is_everything(&self) -> bool {
+    pub(crate) fn is_everything(&self) -> bool {
         self.requirements.is_empty() && !self.nothing
     }
 
     /// Whether the labels of an object match.
-    pub fn matches(&self, object: &Object) -> bool {
+    pub(crate) fn matches(&self, object: &Object) -> bool {
         self.matches_labels(object.at("/metadata/labels"))
     }
 
     /// Whether labels match, given as a JSON object or null.
-    pub fn matches_labels(&self, labels: &Value) -> bool {
+    pub(crate) fn matches_labels(&self, labels: &Value) -> bool {
         !self.nothing && self.requirements.iter().all(|requirement| requirement.matches(labels))
     }
 
     /// From a `LabelSelector`: null matches nothing, an empty one everything. None for one that is not valid.
-    pub fn of_object(selector: &Value) -> Option<Self> {
+    pub(crate) fn of_object(selector: &Value) -> Option<Self> {
         if selector.is_null() {
             return Some(Self::nothing());
         }
@@ -87,7 +82,13 @@ impl Selector {
         }
         for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
             let values = || -> BTreeSet<String> {
-                expression["values"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+                expression["values"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Value::as_str)
+                    .map(str::to_owned)
+                    .collect()
             };
             let test = match expression["operator"].as_str()? {
                 "In" => Test::In(values()),
@@ -102,7 +103,7 @@ impl Selector {
     }
 
     /// From the text of a query. The error is the real parser's.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut parser = Parser { tokens: tokens(text), at: 0 };
         Ok(Self { requirements: parser.requirements()?, nothing: false })
     }
@@ -178,7 +179,9 @@ impl Parser {
                     }
                 }
                 Token::End => return Ok(requirements),
-                other => return Err(format!("found '{}', expected: !, identifier, or 'end of string'", other.text())),
+                other @ Token::Symbol(_) => {
+                    return Err(format!("found '{}', expected: !, identifier, or 'end of string'", other.text()));
+                }
             }
         }
     }
@@ -315,7 +318,9 @@ mod tests {
 
     #[test]
     fn objects_select() {
-        let of = |selector: Value, labels: Value| Selector::of_object(&selector).map(|selector| selector.matches_labels(&labels));
+        let of = |selector: Value, labels: Value| {
+            Selector::of_object(&selector).map(|selector| selector.matches_labels(&labels))
+        };
         assert_eq!(of(Value::Null, json!({})), Some(false));
         assert_eq!(of(json!({}), json!({})), Some(true));
         assert_eq!(of(json!({"matchLabels": {"a": "b"}}), json!({"a": "b", "c": "d"})), Some(true));
