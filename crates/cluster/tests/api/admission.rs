@@ -102,7 +102,7 @@ async fn a_changed_object_is_shown_again_to_who_wants_to_see_it() {
 async fn failure_is_what_the_policy_makes_of_it() {
     let world = World::new();
     world.cluster.route("https://slow/", |review| async move {
-        sleep(Duration::from_secs(60)).await;
+        sleep(Duration::from_mins(1)).await;
         Ok(review)
     });
     world.cluster.route("https://broken/", |_| async move { Err("connection reset by peer".to_owned()) });
