@@ -1,0 +1,132 @@
+//! `managedFields`: who owns which field.
+//!
+//! A real server counts every write. Here it is counted from the first server-side apply of an object on; whatever it had
+//! before belongs to `before-first-apply`, as with a real server for objects that are older than its counting. Nothing
+//! but apply looks at it.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::fieldset::{FieldSet, Shape, compare};
+use super::meta::{metadata, put_meta};
+use super::schema;
+use super::strategy::reset_field;
+use crate::clock::seconds;
+use crate::object::Object;
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Manager {
+    pub name: String,
+    pub applies: bool,
+    pub api_version: String,
+    pub subresource: String,
+    pub time: String,
+    pub fields: FieldSet,
+}
+
+/// Who writes.
+pub(crate) struct Write<'w> {
+    pub subresource: &'w str,
+    pub manager: &'w str,
+    /// By server-side apply, which has counted already.
+    pub applied: bool,
+    pub now: Timestamp,
+}
+
+/// The managers of an object.
+pub(crate) fn managers(object: &Value) -> Vec<Manager> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+    entries
+        .map(|entry| Manager {
+            name: text(&entry["manager"]),
+            applies: entry["operation"] == "Apply",
+            api_version: text(&entry["apiVersion"]),
+            subresource: text(&entry["subresource"]),
+            time: text(&entry["time"]),
+            fields: FieldSet::of_json(&entry["fieldsV1"]),
+        })
+        .collect()
+}
+
+/// Puts managers into an object; those that own nothing go.
+pub(crate) fn set(object: &mut Value, mut managers: Vec<Manager>) {
+    managers.retain(|manager| !manager.fields.0.is_empty());
+    managers.sort_by(|a, b| (!a.applies, &a.time, &a.name).cmp(&(!b.applies, &b.time, &b.name)));
+    let entries: Vec<Value> = managers
+        .iter()
+        .map(|manager| {
+            let mut entry = json!({
+                "manager": manager.name,
+                "operation": if manager.applies { "Apply" } else { "Update" },
+                "apiVersion": manager.api_version,
+                "fieldsType": "FieldsV1",
+                "fieldsV1": manager.fields.to_json(),
+            });
+            if !manager.time.is_empty() {
+                entry["time"] = manager.time.as_str().into();
+            }
+            if !manager.subresource.is_empty() {
+                entry["subresource"] = manager.subresource.as_str().into();
+            }
+            entry
+        })
+        .collect();
+    put_meta(object, "managedFields", (!entries.is_empty()).then(|| entries.into()));
+}
+
+fn shape(object: &Value) -> Shape<'static> {
+    Shape::of_object(Object::from(object.clone()).kind().and_then(schema::of_kind))
+}
+
+/// Dates the entries that an apply made at creation.
+pub(crate) fn stamp(object: &mut Value, now: Timestamp) {
+    let mut managers = managers(object);
+    managers.iter_mut().filter(|manager| manager.time.is_empty()).for_each(|manager| manager.time = seconds(now));
+    set(object, managers);
+}
+
+/// Counts a write of an object that is being counted.
+pub(crate) fn note(object: &mut Value, old: &Object, write: &Write<'_>) {
+    if write.applied {
+        stamp(object, write.now);
+        return;
+    }
+    let mut owners = managers(old.json());
+    if owners.is_empty() {
+        metadata(object).remove("managedFields");
+        return;
+    }
+    let difference = compare(old.json(), object, &shape(object));
+    let mut written = difference.added;
+    written.union(difference.modified);
+    let keep = |set: FieldSet| {
+        let set = set.without_bookkeeping();
+        reset_field(write.subresource).map_or(set.clone(), |field| set.without(field))
+    };
+    let (written, removed) = (keep(written), keep(difference.removed));
+    if written.0.is_empty() && removed.0.is_empty() {
+        put_meta(object, "managedFields", old.at("/metadata").get("managedFields").cloned());
+        return;
+    }
+    for owner in &mut owners {
+        owner.fields = owner.fields.minus(&removed).minus(&written);
+    }
+    let ours =
+        |owner: &&mut Manager| owner.name == write.manager && !owner.applies && owner.subresource == write.subresource;
+    if let Some(owner) = owners.iter_mut().find(ours) {
+        owner.fields.union(written);
+        owner.time = seconds(write.now);
+    } else {
+        owners.push(Manager {
+            name: write.manager.to_owned(),
+            applies: false,
+            api_version: object["apiVersion"].as_str().unwrap_or_default().to_owned(),
+            subresource: write.subresource.to_owned(),
+            time: seconds(write.now),
+            fields: written,
+        });
+    }
+    set(object, owners);
+}

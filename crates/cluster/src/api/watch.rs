@@ -1,0 +1,179 @@
+//! Watching: what changed since a revision, and from then on what changes, as far as a selection sees it.
+//!
+//! An object that leaves the selection is deleted for who watches it, one that enters is added. Who lags behind what is
+//! still known is told 410 and let go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::list::{Selection, version};
+use super::options::ListOptions;
+use super::reply::{Body, Form};
+use super::request::{Request, Target};
+use super::service::{Outcome, Reply};
+use super::status::Status;
+use super::{decode, schema};
+use crate::cluster::Cluster;
+use crate::object::Object;
+use crate::store::{Change, Store, at_revision};
+
+/// How often who asked for bookmarks gets one, if nothing else happens.
+const BOOKMARKS: Duration = Duration::from_mins(1);
+/// How long a watch lasts that did not say. A real server draws something between half an hour and an hour.
+const TIMEOUT: Duration = Duration::from_mins(45);
+
+struct Watcher {
+    cluster: Cluster,
+    target: Target,
+    selection: Selection,
+    form: Form,
+    /// What was already looked at.
+    seen: u64,
+    ready: Vec<u8>,
+    revision: watch::Receiver<u64>,
+    deadline: Instant,
+    /// When the next bookmark is due, if they are wanted.
+    bookmark: Option<Instant>,
+    ended: bool,
+}
+
+impl Cluster {
+    pub(crate) fn watch(&self, request: &Request, form: Form) -> Result<Reply, Status> {
+        let options = ListOptions::of(&request.query)?;
+        let selection = Selection::of(request)?;
+        let from = version(&options.resource_version).map_err(|error| Status::bare(500, error))?;
+        let now = Instant::now();
+        let mut watcher = Watcher {
+            cluster: self.clone(),
+            target: request.target.clone(),
+            selection,
+            form,
+            seen: from,
+            ready: Vec::new(),
+            revision: self.subscribe(),
+            deadline: now + options.timeout.map_or(TIMEOUT, Duration::from_secs),
+            bookmark: options.bookmarks.then(|| now + BOOKMARKS),
+            ended: false,
+        };
+        let initial = options.initial_events.unwrap_or(from == 0);
+        self.read(|store| watcher.start(store, initial, options.initial_events == Some(true) && options.bookmarks));
+        Ok(Outcome::Stream(watcher.into_body()).into())
+    }
+}
+
+impl Watcher {
+    /// What there is already, for who wants to hear of it.
+    fn start(&mut self, store: &Store, initial: bool, marked: bool) {
+        if initial && self.seen <= store.revision() {
+            let there = store.list(self.target.kind, self.target.scope());
+            let there: Vec<Arc<Object>> = there.filter(|object| self.selection.matches(object)).cloned().collect();
+            for object in there {
+                self.event("ADDED", object.json());
+            }
+            self.seen = store.revision();
+            if marked {
+                self.mark(true);
+            }
+        } else if self.seen == 0 {
+            self.seen = store.revision();
+        }
+    }
+
+    fn event(&mut self, type_: &str, object: &Value) {
+        self.ready.extend(format!("{{\"type\":\"{type_}\",\"object\":").into_bytes());
+        self.ready.extend(self.form.object(object));
+        self.ready.extend_from_slice(b"}\n");
+    }
+
+    /// A bookmark: everything up to here was told.
+    fn mark(&mut self, initial_end: bool) {
+        let row = self.target.kind.resource();
+        let mut object = schema::of_kind(self.target.kind)
+            .and_then(|type_| decode::normalized(json!({}), type_).ok())
+            .unwrap_or_else(|| json!({}));
+        object["kind"] = row.name.into();
+        object["apiVersion"] = row.api_version().into();
+        object["metadata"] = json!({"resourceVersion": self.seen.to_string()});
+        if initial_end {
+            object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        self.event("BOOKMARK", &object);
+        self.bookmark = self.bookmark.map(|_| Instant::now() + BOOKMARKS);
+    }
+
+    /// What a change is to who sees only a selection.
+    fn tell(&mut self, change: &Change) {
+        let Change { revision, key, before, after } = change;
+        let ours = self.target.scope().is_none_or(|namespace| *key.namespace == *namespace);
+        if key.kind != self.target.kind || !ours {
+            return;
+        }
+        let seen = |object: &Option<Arc<Object>>| object.clone().filter(|object| self.selection.matches(object));
+        match (seen(before), seen(after)) {
+            (None, None) => {}
+            (None, Some(after)) => self.event("ADDED", after.json()),
+            (Some(_), Some(after)) => self.event("MODIFIED", after.json()),
+            (Some(before), None) => self.event("DELETED", at_revision(&before, *revision).json()),
+        }
+    }
+
+    /// Catches up with the store.
+    fn catch_up(&mut self) {
+        let cluster = self.cluster.clone();
+        cluster.read(|store| {
+            if store.revision() <= self.seen {
+                return;
+            }
+            match store.changes_after(self.seen) {
+                Ok(changes) => {
+                    let changes: Vec<Change> =
+                        changes.filter(|change| change.key.kind == self.target.kind).cloned().collect();
+                    changes.iter().for_each(|change| self.tell(change));
+                    self.seen = store.revision();
+                }
+                Err(compacted) => {
+                    self.ready.extend_from_slice(b"{\"type\":\"ERROR\",\"object\":");
+                    self.ready.extend(Status::expired(compacted.to_string()).json().to_string().into_bytes());
+                    self.ready.extend_from_slice(b"}\n");
+                    self.ended = true;
+                }
+            }
+        });
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if !self.ready.is_empty() {
+                return Some(Bytes::from(std::mem::take(&mut self.ready)));
+            }
+            if self.ended {
+                return None;
+            }
+            self.revision.mark_unchanged();
+            self.catch_up();
+            if !self.ready.is_empty() || self.ended {
+                continue;
+            }
+            let bookmark = self.bookmark;
+            tokio::select! {
+                biased;
+                changed = self.revision.changed() => self.ended = changed.is_err(),
+                () = sleep_until(self.deadline) => self.ended = true,
+                () = sleep_until(bookmark.unwrap_or(self.deadline)), if bookmark.is_some() => self.mark(false),
+            }
+        }
+    }
+
+    fn into_body(self) -> Body {
+        Body::pieces(stream::unfold(self, |mut watcher| async move {
+            let piece = watcher.next().await?;
+            Some((piece, watcher))
+        }))
+    }
+}

@@ -1,0 +1,184 @@
+//! An API object: JSON, and the questions that everybody asks of it.
+//!
+//! Nothing is parsed twice into types of its own: the cluster stores what was sent, and reads the few fields that it knows.
+//! A field of another type than it should have reads as absent; keeping such objects out is validation's business.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::resource::Kind;
+
+/// An object as it is stored and sent. Never changed in place once it is in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object(Value);
+
+/// A reference to the object that something belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner<'o> {
+    /// `apiVersion`
+    pub api_version: &'o str,
+    /// `kind`
+    pub kind: &'o str,
+    /// `name`
+    pub name: &'o str,
+    /// `uid`
+    pub uid: &'o str,
+    /// `controller`
+    pub is_controller: bool,
+}
+
+static NULL: Value = Value::Null;
+
+impl From<Value> for Object {
+    fn from(value: Value) -> Self {
+        Self(value)
+    }
+}
+
+impl Object {
+    /// As JSON.
+    pub const fn json(&self) -> &Value {
+        &self.0
+    }
+
+    /// As JSON, to make another version of it.
+    pub fn into_json(self) -> Value {
+        self.0
+    }
+
+    /// What stands at a JSON pointer (RFC 6901); null if nothing does.
+    pub fn at(&self, pointer: &str) -> &Value {
+        self.0.pointer(pointer).unwrap_or(&NULL)
+    }
+
+    /// A text at a pointer.
+    pub fn text(&self, pointer: &str) -> Option<&str> {
+        self.at(pointer).as_str()
+    }
+
+    /// A whole number at a pointer.
+    pub fn number(&self, pointer: &str) -> Option<i64> {
+        self.at(pointer).as_i64()
+    }
+
+    /// A yes or no at a pointer; no if there is none.
+    pub fn is(&self, pointer: &str) -> bool {
+        self.at(pointer).as_bool().unwrap_or(false)
+    }
+
+    /// The elements of a list at a pointer.
+    pub fn list(&self, pointer: &str) -> &[Value] {
+        self.at(pointer).as_array().map_or(&[], Vec::as_slice)
+    }
+
+    /// A point in time at a pointer.
+    pub fn time(&self, pointer: &str) -> Option<Timestamp> {
+        self.text(pointer)?.parse().ok()
+    }
+
+    /// The kind, if it is one that the cluster knows.
+    pub fn kind(&self) -> Option<Kind> {
+        Kind::of_object(self.text("/apiVersion")?, self.text("/kind")?)
+    }
+
+    /// `metadata.name`
+    pub fn name(&self) -> &str {
+        self.text("/metadata/name").unwrap_or_default()
+    }
+
+    /// `metadata.namespace`; empty outside namespaces.
+    pub fn namespace(&self) -> &str {
+        self.text("/metadata/namespace").unwrap_or_default()
+    }
+
+    /// `metadata.uid`
+    pub fn uid(&self) -> &str {
+        self.text("/metadata/uid").unwrap_or_default()
+    }
+
+    /// `metadata.resourceVersion`; 0 before it is stored.
+    pub fn revision(&self) -> u64 {
+        self.text("/metadata/resourceVersion").and_then(|version| version.parse().ok()).unwrap_or(0)
+    }
+
+    /// `metadata.generation`
+    pub fn generation(&self) -> i64 {
+        self.number("/metadata/generation").unwrap_or(0)
+    }
+
+    /// `metadata.creationTimestamp`
+    pub fn created(&self) -> Timestamp {
+        self.time("/metadata/creationTimestamp").unwrap_or(Timestamp::MIN)
+    }
+
+    /// `metadata.deletionTimestamp`: when it is to be gone at the latest.
+    pub fn deletion(&self) -> Option<Timestamp> {
+        self.time("/metadata/deletionTimestamp")
+    }
+
+    /// A label.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.at("/metadata/labels").get(key)?.as_str()
+    }
+
+    /// An annotation.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.at("/metadata/annotations").get(key)?.as_str()
+    }
+
+    /// All owners.
+    pub fn owners(&self) -> impl Iterator<Item = Owner<'_>> {
+        self.list("/metadata/ownerReferences").iter().map(|owner| {
+            let text = |key: &str| owner.get(key).and_then(Value::as_str).unwrap_or_default();
+            Owner {
+                api_version: text("apiVersion"),
+                kind: text("kind"),
+                name: text("name"),
+                uid: text("uid"),
+                is_controller: owner.get("controller").and_then(Value::as_bool).unwrap_or(false),
+            }
+        })
+    }
+
+    /// The owner that is the controller of this.
+    pub fn controller(&self) -> Option<Owner<'_>> {
+        self.owners().find(|owner| owner.is_controller)
+    }
+
+    /// A condition of the status, by its type.
+    pub fn condition(&self, type_: &str) -> Option<&Value> {
+        self.list("/status/conditions").iter().find(|condition| condition["type"] == type_)
+    }
+
+    /// Whether a condition of the status is `True`.
+    pub fn has_condition(&self, type_: &str) -> bool {
+        self.condition(type_).is_some_and(|condition| condition["status"] == "True")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_read_and_what_is_not_is_absent() {
+        let pod = Object::from(json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": "a", "namespace": "b", "uid": "u", "resourceVersion": "7", "labels": {"example.com/k": "v"},
+                "creationTimestamp": "2026-03-01T12:00:00Z",
+                "ownerReferences": [{"kind": "Node", "name": "x"}, {"kind": "ReplicaSet", "uid": "o", "controller": true}],
+            },
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        }));
+        assert_eq!(pod.kind(), Some(Kind::Pod));
+        assert_eq!((pod.name(), pod.namespace(), pod.uid(), pod.revision()), ("a", "b", "u", 7));
+        assert_eq!((pod.label("example.com/k"), pod.annotation("example.com/k")), (Some("v"), None));
+        assert_eq!(pod.controller().map(|owner| owner.uid), Some("o"));
+        assert!(pod.has_condition("Ready") && !pod.has_condition("PodScheduled"));
+        assert_eq!(pod.created(), "2026-03-01T12:00:00Z".parse().unwrap());
+        assert_eq!((pod.deletion(), pod.generation(), pod.list("/spec/containers")), (None, 0, &[][..]));
+    }
+}

@@ -1,0 +1,10 @@
+//! The API through a `kube::Client`, under virtual time.
+
+#![expect(clippy::unwrap_used, reason = "all of this is a test")]
+
+mod admission;
+mod eviction;
+mod objects;
+mod patches;
+mod watches;
+mod world;
