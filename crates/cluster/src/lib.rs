@@ -8,6 +8,11 @@
 //!
 //! It knows nothing of who uses it.
 
+pub mod controllers;
+pub mod engine;
+pub mod matching;
 pub mod object;
+pub mod quantity;
 pub mod resource;
+pub mod selector;
 pub mod store;

@@ -126,6 +126,11 @@ impl Object {
         self.at("/metadata/annotations").get(key)?.as_str()
     }
 
+    /// `spec.nodeName` of a pod; empty before it is bound.
+    pub fn node(&self) -> &str {
+        self.text("/spec/nodeName").unwrap_or_default()
+    }
+
     /// All owners.
     pub fn owners(&self) -> impl Iterator<Item = Owner<'_>> {
         self.list("/metadata/ownerReferences").iter().map(|owner| {

@@ -1,9 +1,10 @@
 //! What the cluster holds: objects by kind, namespace and name, one counter of revisions, and the changes since the last
-//! compaction.
+//! compaction. Two indexes beside them answer what controllers ask all the time: what belongs to an owner, and which pods
+//! are on a node.
 //!
 //! It checks nothing and decides nothing. Who may write what, and whether a precondition holds, is decided before.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -58,6 +59,10 @@ pub struct Compacted {
 pub struct Store {
     revision: u64,
     objects: BTreeMap<Key, Arc<Object>>,
+    /// The objects that name an owner, by its UID.
+    owned: BTreeMap<Arc<str>, BTreeSet<Key>>,
+    /// The pods on a node, by its name; under the empty name those that are on none.
+    placed: BTreeMap<Arc<str>, BTreeSet<Key>>,
     log: VecDeque<Change>,
     /// Changes up to this revision are forgotten.
     compacted: u64,
@@ -74,11 +79,51 @@ impl Store {
         self.objects.get(key)
     }
 
+    /// All objects, in the order of their keys.
+    pub fn all(&self) -> impl Iterator<Item = (&Key, &Arc<Object>)> {
+        self.objects.iter()
+    }
+
     /// The objects of a kind, of one namespace or of all, in the order of namespace and name.
     pub fn list(&self, kind: Kind, namespace: Option<&str>) -> impl Iterator<Item = &Arc<Object>> {
         let from = Key::new(kind, namespace.unwrap_or_default(), "");
         let ours = move |key: &Key| key.kind == kind && namespace.is_none_or(|namespace| *key.namespace == *namespace);
-        self.objects.range((Bound::Included(from), Bound::Unbounded)).take_while(move |(key, _)| ours(key)).map(|(_, o)| o)
+        self.objects
+            .range((Bound::Included(from), Bound::Unbounded))
+            .take_while(move |(key, _)| ours(key))
+            .map(|(_, o)| o)
+    }
+
+    /// The objects that name the owner with this UID, as its controller or not.
+    pub fn owned_by(&self, uid: &str) -> impl Iterator<Item = (&Key, &Arc<Object>)> {
+        self.indexed(self.owned.get(uid))
+    }
+
+    /// The pods on a node; of the empty name, those that are on none.
+    pub fn pods_on(&self, node: &str) -> impl Iterator<Item = (&Key, &Arc<Object>)> {
+        self.indexed(self.placed.get(node))
+    }
+
+    fn indexed<'s>(&'s self, keys: Option<&'s BTreeSet<Key>>) -> impl Iterator<Item = (&'s Key, &'s Arc<Object>)> {
+        keys.into_iter().flatten().filter_map(|key| self.objects.get_key_value(key))
+    }
+
+    fn index(&mut self, key: &Key, object: &Object) {
+        for owner in object.owners() {
+            self.owned.entry(owner.uid.into()).or_default().insert(key.clone());
+        }
+        if key.kind == Kind::Pod {
+            self.placed.entry(object.node().into()).or_default().insert(key.clone());
+        }
+    }
+
+    fn unindex(&mut self, key: &Key, object: &Object) {
+        for owner in object.owners() {
+            forget(&mut self.owned, owner.uid, key);
+        }
+        if key.kind == Kind::Pod {
+            forget(&mut self.placed, object.node(), key);
+        }
     }
 
     /// Stores an object with the next revision as its `resourceVersion`, in place of what was there.
@@ -87,6 +132,10 @@ impl Store {
         object["metadata"]["resourceVersion"] = Value::String(self.revision.to_string());
         let object = Arc::new(Object::from(object));
         let before = self.objects.insert(key.clone(), object.clone());
+        if let Some(before) = &before {
+            self.unindex(&key, before);
+        }
+        self.index(&key, &object);
         self.log.push_back(Change { revision: self.revision, key, before, after: Some(object.clone()) });
         object
     }
@@ -94,6 +143,7 @@ impl Store {
     /// Takes an object away. What is returned, and shown to watchers, bears the revision of its end.
     pub fn remove(&mut self, key: &Key) -> Option<Arc<Object>> {
         let object = self.objects.remove(key)?;
+        self.unindex(key, &object);
         self.revision += 1;
         let mut last = object.json().clone();
         last["metadata"]["resourceVersion"] = Value::String(self.revision.to_string());
@@ -121,6 +171,15 @@ impl Store {
         self.compacted = self.compacted.max(revision.min(self.revision));
         let forgotten = self.log.partition_point(|change| change.revision <= self.compacted);
         self.log.drain(..forgotten);
+    }
+}
+
+fn forget(index: &mut BTreeMap<Arc<str>, BTreeSet<Key>>, of: &str, key: &Key) {
+    if let Some(keys) = index.get_mut(of) {
+        keys.remove(key);
+        if keys.is_empty() {
+            index.remove(of);
+        }
     }
 }
 
@@ -170,5 +229,31 @@ mod tests {
         assert_eq!(store.changes_after(1).err(), Some(Compacted { asked: 1, oldest: 2 }));
         assert_eq!(store.changes_after(2).unwrap().count(), 1);
         assert_eq!(store.changes_after(3).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn dependents_and_pods_of_a_node_are_found_as_they_are_now() {
+        let mut store = Store::default();
+        let put = |store: &mut Store, name: &str, owner: &str, node: &str| {
+            let object =
+                json!({"metadata": {"name": name, "ownerReferences": [{"uid": owner}]}, "spec": {"nodeName": node}});
+            store.put(Key::new(Kind::Pod, "a", name), object);
+        };
+        let owned =
+            |store: &Store, uid: &str| store.owned_by(uid).map(|(_, pod)| pod.name().to_owned()).collect::<Vec<_>>();
+        let placed =
+            |store: &Store, node: &str| store.pods_on(node).map(|(_, pod)| pod.name().to_owned()).collect::<Vec<_>>();
+        put(&mut store, "y", "o", "");
+        put(&mut store, "x", "o", "");
+        put(&mut store, "z", "p", "n");
+        assert_eq!(
+            (owned(&store, "o"), placed(&store, "")),
+            (vec!["x".into(), "y".into()], vec!["x".into(), "y".into()])
+        );
+        put(&mut store, "x", "p", "n");
+        assert_eq!((owned(&store, "o"), owned(&store, "p")), (vec!["y".into()], vec!["x".into(), "z".into()]));
+        assert_eq!((placed(&store, ""), placed(&store, "n")), (vec!["y".into()], vec!["x".into(), "z".into()]));
+        store.remove(&Key::new(Kind::Pod, "a", "z"));
+        assert_eq!((owned(&store, "p"), placed(&store, "n")), (vec!["x".to_owned()], vec!["x".to_owned()]));
     }
 }

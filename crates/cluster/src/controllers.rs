@@ -1,0 +1,8 @@
+//! The controllers that make a cluster move. Each is a plain function from the store and the time to writes, in a file of
+//! its own; [`crate::engine`] runs them.
+
+mod claim;
+pub mod deployment;
+pub mod pods;
+mod portion;
+pub mod replica_set;
