@@ -3,6 +3,7 @@
 
 mod claim;
 pub mod deployment;
+pub mod kubelet;
 pub mod pods;
 mod portion;
 pub mod replica_set;

@@ -159,12 +159,12 @@ impl Bare {
         tokio::time::sleep(std::time::Duration::from_secs_f64(seconds)).await;
     }
 
-    /// Seconds until a condition holds; it is looked at every tenth of a second, for an hour.
-    pub async fn until(&self, holds: impl Fn(&Store) -> bool) -> f64 {
+    /// Whole seconds until a condition holds; it is looked at every tenth of a second, for an hour.
+    pub async fn until(&self, holds: impl Fn(&Store) -> bool) -> i64 {
         let from = self.now();
         for _ in 0..36_000 {
             if self.read(|store| holds(store)) {
-                return self.now().duration_since(from).as_secs_f64();
+                return self.now().duration_since(from).as_secs();
             }
             self.wait(0.1).await;
         }
