@@ -7,3 +7,4 @@ pub mod kubelet;
 pub mod pods;
 mod portion;
 pub mod replica_set;
+pub mod scheduler;
