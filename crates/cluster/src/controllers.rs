@@ -3,8 +3,10 @@
 
 mod claim;
 pub mod deployment;
+pub mod disruption;
 pub mod kubelet;
 pub mod pods;
 mod portion;
 pub mod replica_set;
 pub mod scheduler;
+pub mod stateful_set;

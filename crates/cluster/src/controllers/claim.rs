@@ -30,6 +30,11 @@ pub fn selects(owner: &Object, object: &Object) -> bool {
 
 /// The changes of owner references that are due between an owner and the objects of a kind.
 pub fn claims(store: &Store, owner: &Object, kind: Kind) -> Vec<Write> {
+    claims_if(store, owner, kind, &|_| true)
+}
+
+/// The same, where only some of the objects that match may be taken in.
+pub fn claims_if(store: &Store, owner: &Object, kind: Kind, may: &dyn Fn(&Object) -> bool) -> Vec<Write> {
     let owned = store.owned_by(owner.uid()).filter(|(key, _)| key.kind == kind).map(|(_, object)| object);
     let strays = owned.filter(|object| is_controlled_by(object, owner) && !selects(owner, object));
     let released = strays.flat_map(|object| {
@@ -41,14 +46,16 @@ pub fn claims(store: &Store, owner: &Object, kind: Kind) -> Vec<Write> {
     });
     let free = |object: &Object| object.controller().is_none() && object.deletion().is_none() && !is_over(object);
     let orphans = store.list(kind, Some(owner.namespace())).filter(|object| free(object));
-    let adopted = orphans.filter(|object| owner.deletion().is_none() && selects(owner, object)).flat_map(|object| {
-        let mut after = object.json().clone();
-        let owners = &mut after["metadata"]["ownerReferences"];
-        match owners.as_array_mut() {
-            Some(owners) => owners.push(controller_reference(owner)),
-            None => *owners = json!([controller_reference(owner)]),
-        }
-        write_object(object, after)
-    });
+    let adopted = orphans
+        .filter(|object| owner.deletion().is_none() && selects(owner, object) && may(object))
+        .flat_map(|object| {
+            let mut after = object.json().clone();
+            let owners = &mut after["metadata"]["ownerReferences"];
+            match owners.as_array_mut() {
+                Some(owners) => owners.push(controller_reference(owner)),
+                None => *owners = json!([controller_reference(owner)]),
+            }
+            write_object(object, after)
+        });
     released.chain(adopted).collect()
 }
