@@ -4,7 +4,9 @@
 mod claim;
 pub mod deployment;
 pub mod disruption;
+pub mod garbage_collector;
 pub mod kubelet;
+pub mod namespace;
 pub mod pods;
 mod portion;
 pub mod replica_set;

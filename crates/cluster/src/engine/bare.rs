@@ -149,6 +149,14 @@ impl Bare {
         self.read(|store| store.list(kind, None).cloned().collect())
     }
 
+    /// The names of all that went, in that order.
+    pub fn read_removed(&self) -> Vec<String> {
+        self.read(|store| {
+            let gone = store.changes_after(0).unwrap().filter(|change| change.after.is_none());
+            gone.map(|change| change.key.name.to_string()).collect()
+        })
+    }
+
     /// Forgets all changes, as a compaction does.
     pub fn forget_changes(&self) {
         self.with(|state| state.store.compact(u64::MAX));
