@@ -12,6 +12,7 @@ pub mod node_lifecycle;
 pub mod pod_gc;
 pub mod pods;
 mod portion;
+pub mod provisioner;
 pub mod replica_set;
 pub mod scheduler;
 pub mod stateful_set;
@@ -34,6 +35,8 @@ pub fn all(timing: Timing) -> Vec<Box<dyn Controller>> {
         Box::new(taint_eviction::TaintEviction),
         Box::new(pod_gc::PodGc),
         Box::new(scheduler::Scheduler),
+        Box::new(provisioner::Provisioner),
+        Box::new(provisioner::NodeClaims),
         Box::new(Kubelets { timing }),
     ]
 }

@@ -45,6 +45,19 @@ impl Reason {
             Self::Unschedulable | Self::Tainted | Self::NotWanted | Self::NoDomain | Self::Lonely => false,
         }
     }
+
+    /// Whether it has to do with what is on other nodes.
+    pub const fn depends_on_others(&self) -> bool {
+        match self {
+            Self::Uneven | Self::Lonely | Self::Repelled | Self::Repelling => true,
+            Self::Unschedulable
+            | Self::Tainted
+            | Self::NotWanted
+            | Self::TooManyPods
+            | Self::Insufficient(_, _)
+            | Self::NoDomain => false,
+        }
+    }
 }
 
 impl fmt::Display for Reason {
