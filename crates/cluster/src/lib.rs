@@ -13,6 +13,7 @@ pub mod engine;
 pub mod matching;
 pub mod object;
 pub mod quantity;
+pub mod reclaim;
 pub mod resource;
 pub mod selector;
 pub mod store;
