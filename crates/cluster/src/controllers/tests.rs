@@ -126,6 +126,43 @@ async fn scaling_a_rollout_that_hangs_gives_the_surge_to_the_new_set() {
     assert_eq!(world.get(&web()).condition("Progressing").unwrap()["reason"], "ProgressDeadlineExceeded");
 }
 
+/// The sizes that a real 1.36.3 gave the old and the new set of a rollout that hangs, scaled again and again.
+#[tokio::test(start_paused = true)]
+async fn scaling_in_the_middle_of_a_rollout_goes_as_with_a_real_one() {
+    let world = world(3);
+    world.create(deployment("web", 10));
+    world.until(|store| is_rolled_out(store, 10)).await;
+    let old = world.list(Kind::ReplicaSet)[0].name().to_owned();
+    world.change(&web(), |web| web["spec"]["template"]["spec"]["nodeSelector"] = json!({"no": "where"}));
+    world.wait(10.0).await;
+    let sizes = || {
+        let sets = world.list(Kind::ReplicaSet);
+        let size = |is_old: bool| {
+            let set = sets.iter().find(|set| (set.name() == old) == is_old);
+            set.and_then(|set| set.number("/spec/replicas"))
+        };
+        (size(true), size(false))
+    };
+    assert_eq!(sizes(), (Some(8), Some(5)));
+    for (replicas, expected) in [(20, (15, 10)), (5, (4, 3)), (12, (9, 6)), (0, (0, 0)), (3, (0, 3))] {
+        world.change(&web(), |web| web["spec"]["replicas"] = json!(replicas));
+        world.wait(10.0).await;
+        assert_eq!(sizes(), (Some(expected.0), Some(expected.1)), "{replicas}");
+    }
+    let web_now = world.get(&web());
+    assert_eq!(web_now.condition("Progressing").unwrap()["reason"], "NewReplicaSetAvailable");
+    assert_eq!(web_now.condition("Available").unwrap()["reason"], "MinimumReplicasUnavailable");
+    world.change(&web(), |web| {
+        web["spec"]["template"]["spec"].as_object_mut().unwrap().remove("nodeSelector");
+    });
+    world.wait(10.0).await;
+    assert_eq!(sizes(), (Some(3), Some(0)));
+    let set = world.get(&Key::new(Kind::ReplicaSet, "a", &old));
+    assert_eq!(set.annotation("deployment.kubernetes.io/revision"), Some("3"));
+    assert_eq!(set.annotation("deployment.kubernetes.io/revision-history"), Some("1"));
+    assert_eq!(set.annotation("deployment.kubernetes.io/max-replicas"), Some("4"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn recreate_has_no_two_templates_at_the_same_time() {
     let world = world(2);
