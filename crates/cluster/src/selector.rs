@@ -102,6 +102,18 @@ impl Selector {
     }
 }
 
+/// Whether a `LabelSelector`, as it stands in an object, selects these labels; not if it is null or cannot be read. The same
+/// as [`Selector::matches`], for selectors that are looked at once.
+pub fn selects(selector: &Value, labels: &Value) -> bool {
+    let wanted = |key: &str| selector.get(key);
+    let mut equal = wanted("matchLabels").and_then(Value::as_object).into_iter().flatten();
+    let mut expressions = wanted("matchExpressions").and_then(Value::as_array).into_iter().flatten();
+    let value = |key: &str| labels.get(key).and_then(Value::as_str);
+    let fits =
+        |it: &Value| Requirement::parse(it).is_ok_and(|requirement| requirement.allows(value(requirement.key())));
+    selector.is_object() && equal.all(|(key, wanted)| value(key) == wanted.as_str()) && expressions.all(fits)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -131,8 +143,10 @@ mod tests {
             (with("none", "Gt", &["1"]), false),
         ] {
             assert_eq!(Selector::parse(&selector).unwrap().matches(&labels), expected, "{selector}");
+            assert_eq!(selects(&selector, &labels), expected, "{selector}");
         }
         assert!(Selector::parse(&with("app", "Like", &["x"])).is_err());
+        assert!(!selects(&with("app", "Like", &["x"]), &labels));
         assert!(Selector::parse(&with("app", "Gt", &["x"])).is_err());
         assert!(Selector::parse(&json!({})).unwrap().matches(&json!(null)));
         assert!(Selector::parse(&json!({})).unwrap().is_everything());

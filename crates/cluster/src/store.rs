@@ -59,7 +59,7 @@ pub struct Compacted {
 pub struct Store {
     revision: u64,
     objects: BTreeMap<Key, Arc<Object>>,
-    /// The objects that name an owner, by its UID.
+    /// The objects that name an owner, by its UID; under the empty one those that have no controller.
     owned: BTreeMap<Arc<str>, BTreeSet<Key>>,
     /// The pods on a node, by its name; under the empty name those that are on none.
     placed: BTreeMap<Arc<str>, BTreeSet<Key>>,
@@ -96,7 +96,7 @@ impl Store {
 
     /// The objects that name the owner with this UID, as its controller or not.
     pub fn owned_by(&self, uid: &str) -> impl Iterator<Item = (&Key, &Arc<Object>)> {
-        self.indexed(self.owned.get(uid))
+        self.indexed(self.owned.get(uid).filter(|_| !uid.is_empty()))
     }
 
     /// The pods on a node; of the empty name, those that are on none.
@@ -104,13 +104,21 @@ impl Store {
         self.indexed(self.placed.get(node))
     }
 
+    /// The objects of a kind in a namespace that have no controller.
+    pub fn uncontrolled(&self, kind: Kind, namespace: &str) -> impl Iterator<Item = &Arc<Object>> {
+        let from = Key::new(kind, namespace, "");
+        let keys = self.owned.get("").into_iter().flat_map(move |keys| keys.range(from.clone()..));
+        let ours = move |key: &&Key| key.kind == kind && *key.namespace == *namespace;
+        keys.take_while(ours).filter_map(|key| self.objects.get(key))
+    }
+
     fn indexed<'s>(&'s self, keys: Option<&'s BTreeSet<Key>>) -> impl Iterator<Item = (&'s Key, &'s Arc<Object>)> {
         keys.into_iter().flatten().filter_map(|key| self.objects.get_key_value(key))
     }
 
     fn index(&mut self, key: &Key, object: &Object) {
-        for owner in object.owners() {
-            self.owned.entry(owner.uid.into()).or_default().insert(key.clone());
+        for owner in named(object) {
+            self.owned.entry(owner.into()).or_default().insert(key.clone());
         }
         if key.kind == Kind::Pod {
             self.placed.entry(object.node().into()).or_default().insert(key.clone());
@@ -118,8 +126,8 @@ impl Store {
     }
 
     fn unindex(&mut self, key: &Key, object: &Object) {
-        for owner in object.owners() {
-            forget(&mut self.owned, owner.uid, key);
+        for owner in named(object) {
+            forget(&mut self.owned, owner, key);
         }
         if key.kind == Kind::Pod {
             forget(&mut self.placed, object.node(), key);
@@ -172,6 +180,12 @@ impl Store {
         let forgotten = self.log.partition_point(|change| change.revision <= self.compacted);
         self.log.drain(..forgotten);
     }
+}
+
+/// The UIDs under which an object is found.
+fn named(object: &Object) -> impl Iterator<Item = &str> {
+    let uncontrolled = object.controller().is_none().then_some("");
+    object.owners().map(|owner| owner.uid).chain(uncontrolled)
 }
 
 fn forget(index: &mut BTreeMap<Arc<str>, BTreeSet<Key>>, of: &str, key: &Key) {
@@ -253,6 +267,13 @@ mod tests {
         put(&mut store, "x", "p", "n");
         assert_eq!((owned(&store, "o"), owned(&store, "p")), (vec!["y".into()], vec!["x".into(), "z".into()]));
         assert_eq!((placed(&store, ""), placed(&store, "n")), (vec!["y".into()], vec!["x".into(), "z".into()]));
+        assert_eq!(store.uncontrolled(Kind::Pod, "a").count(), 3);
+        let owner = json!([{"uid": "p", "controller": true}]);
+        store.put(
+            Key::new(Kind::Pod, "a", "x"),
+            json!({"metadata": {"name": "x", "ownerReferences": owner}, "spec": {"nodeName": "n"}}),
+        );
+        assert_eq!((store.uncontrolled(Kind::Pod, "a").count(), store.uncontrolled(Kind::Pod, "b").count()), (2, 0));
         store.remove(&Key::new(Kind::Pod, "a", "z"));
         assert_eq!((owned(&store, "p"), placed(&store, "n")), (vec!["x".to_owned()], vec!["x".to_owned()]));
     }

@@ -9,7 +9,7 @@ use super::pods::{controller_reference, is_controlled_by, is_over, key, write_ob
 use crate::engine::Write;
 use crate::object::Object;
 use crate::resource::Kind;
-use crate::selector::Selector;
+use crate::selector;
 use crate::store::{Key, Store};
 
 /// The objects of this kind to which another belongs or that, if it belongs to nobody, would take it in.
@@ -24,8 +24,7 @@ pub fn claimants(store: &Store, object: &Object, kind: Kind) -> Vec<Key> {
 
 /// Whether an owner's selector selects an object.
 pub fn selects(owner: &Object, object: &Object) -> bool {
-    let selector = Selector::parse(owner.at("/spec/selector"));
-    selector.is_ok_and(|selector| selector.matches(object.at("/metadata/labels")))
+    selector::selects(owner.at("/spec/selector"), object.at("/metadata/labels"))
 }
 
 /// The changes of owner references that are due between an owner and the objects of a kind.
@@ -44,8 +43,8 @@ pub fn claims_if(store: &Store, owner: &Object, kind: Kind, may: &dyn Fn(&Object
         }
         write_object(object, after)
     });
-    let free = |object: &Object| object.controller().is_none() && object.deletion().is_none() && !is_over(object);
-    let orphans = store.list(kind, Some(owner.namespace())).filter(|object| free(object));
+    let free = |object: &Object| object.deletion().is_none() && !is_over(object);
+    let orphans = store.uncontrolled(kind, owner.namespace()).filter(|object| free(object));
     let adopted = orphans
         .filter(|object| owner.deletion().is_none() && selects(owner, object) && may(object))
         .flat_map(|object| {

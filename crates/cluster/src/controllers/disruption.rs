@@ -14,7 +14,7 @@ use super::portion::portion;
 use crate::engine::{Act, Controller};
 use crate::object::Object;
 use crate::resource::Kind;
-use crate::selector::Selector;
+use crate::selector;
 use crate::store::{Change, Key, Store};
 
 /// How long an eviction counts though its pod does not go.
@@ -60,8 +60,7 @@ impl Controller for Disruption {
 }
 
 fn selects(budget: &Object, pod: &Object) -> bool {
-    let selector = Selector::parse(budget.at("/spec/selector"));
-    selector.is_ok_and(|selector| selector.matches(pod.at("/metadata/labels")))
+    selector::selects(budget.at("/spec/selector"), pod.at("/metadata/labels"))
 }
 
 /// The evictions that still count, by the pod's name.

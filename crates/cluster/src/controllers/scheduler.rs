@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 pub use self::filter::{Reason, refusals};
@@ -46,6 +46,11 @@ impl Controller for Scheduler {
             _ => false,
         };
         if relevant && store.pods_on("").next().is_some() { vec![waiting()] } else { Vec::new() }
+    }
+
+    /// Long enough for pods that come together to be looked at together.
+    fn delay(&self) -> SignedDuration {
+        SignedDuration::from_millis(1)
     }
 
     fn look(&self, store: &Store, _key: &Key, now: Timestamp) -> Act {
