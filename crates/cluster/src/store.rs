@@ -1,9 +1,10 @@
 //! What the cluster holds: objects by kind, namespace and name, one counter of revisions, and the changes since the last
-//! compaction. Two indexes beside them answer what controllers ask all the time: what belongs to an owner, and which pods
-//! are on a node.
+//! compaction. Indexes beside them answer what controllers ask all the time: what belongs to an owner, which pods are on a
+//! node, which pods a selector selects.
 //!
 //! It checks nothing and decides nothing. Who may write what, and whether a precondition holds, is decided before.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use serde_json::Value;
 
 use crate::object::Object;
 use crate::resource::Kind;
+use crate::selector::selects;
 
 /// Where an object lies.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +56,9 @@ pub struct Compacted {
     pub oldest: u64,
 }
 
+/// A namespace, and a label with its value.
+type Label = (Arc<str>, String, String);
+
 /// All objects.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
@@ -63,6 +68,8 @@ pub struct Store {
     owned: BTreeMap<Arc<str>, BTreeSet<Key>>,
     /// The pods on a node, by its name; under the empty name those that are on none.
     placed: BTreeMap<Arc<str>, BTreeSet<Key>>,
+    /// The pods that have a label, by their namespace.
+    labelled: BTreeMap<Label, BTreeSet<Key>>,
     log: VecDeque<Change>,
     /// Changes up to this revision are forgotten.
     compacted: u64,
@@ -112,6 +119,17 @@ impl Store {
         keys.take_while(ours).filter_map(|key| self.objects.get(key))
     }
 
+    /// The pods of a namespace that a `LabelSelector` selects.
+    pub fn selected<'s>(&'s self, namespace: &str, selector: &'s Value) -> impl Iterator<Item = &'s Arc<Object>> {
+        let label = selector["matchLabels"].as_object().and_then(|labels| labels.iter().next());
+        let keys = label.and_then(|(key, value)| {
+            self.labelled.get(&(namespace.into(), key.clone(), value.as_str().unwrap_or_default().to_owned()))
+        });
+        let by_label = keys.into_iter().flatten().filter_map(|key| self.objects.get(key));
+        let others = label.is_none().then(|| self.list(Kind::Pod, Some(namespace))).into_iter().flatten();
+        by_label.chain(others).filter(|pod| selects(selector, pod.at("/metadata/labels")))
+    }
+
     fn indexed<'s>(&'s self, keys: Option<&'s BTreeSet<Key>>) -> impl Iterator<Item = (&'s Key, &'s Arc<Object>)> {
         keys.into_iter().flatten().filter_map(|key| self.objects.get_key_value(key))
     }
@@ -122,6 +140,9 @@ impl Store {
         }
         if key.kind == Kind::Pod {
             self.placed.entry(object.node().into()).or_default().insert(key.clone());
+            for label in labels(key, object) {
+                self.labelled.entry(label).or_default().insert(key.clone());
+            }
         }
     }
 
@@ -131,6 +152,9 @@ impl Store {
         }
         if key.kind == Kind::Pod {
             forget(&mut self.placed, object.node(), key);
+            for label in labels(key, object) {
+                forget(&mut self.labelled, &label, key);
+            }
         }
     }
 
@@ -140,10 +164,12 @@ impl Store {
         object["metadata"]["resourceVersion"] = Value::String(self.revision.to_string());
         let object = Arc::new(Object::from(object));
         let before = self.objects.insert(key.clone(), object.clone());
-        if let Some(before) = &before {
-            self.unindex(&key, before);
+        if before.as_ref().is_none_or(|before| !is_indexed_alike(before, &object)) {
+            if let Some(before) = &before {
+                self.unindex(&key, before);
+            }
+            self.index(&key, &object);
         }
-        self.index(&key, &object);
         self.log.push_back(Change { revision: self.revision, key, before, after: Some(object.clone()) });
         object
     }
@@ -188,7 +214,18 @@ fn named(object: &Object) -> impl Iterator<Item = &str> {
     object.owners().map(|owner| owner.uid).chain(uncontrolled)
 }
 
-fn forget(index: &mut BTreeMap<Arc<str>, BTreeSet<Key>>, of: &str, key: &Key) {
+fn labels(key: &Key, object: &Object) -> impl Iterator<Item = Label> {
+    let labels = object.at("/metadata/labels").as_object().into_iter().flatten();
+    labels.map(|(label, value)| (key.namespace.clone(), label.clone(), value.as_str().unwrap_or_default().to_owned()))
+}
+
+/// Most changes are of the status, and leave all indexes as they are.
+fn is_indexed_alike(before: &Object, after: &Object) -> bool {
+    let parts = ["/metadata/ownerReferences", "/metadata/labels", "/spec/nodeName"];
+    parts.iter().all(|part| before.at(part) == after.at(part))
+}
+
+fn forget<K: Ord + Borrow<Q>, Q: Ord + ?Sized>(index: &mut BTreeMap<K, BTreeSet<Key>>, of: &Q, key: &Key) {
     if let Some(keys) = index.get_mut(of) {
         keys.remove(key);
         if keys.is_empty() {
@@ -276,5 +313,28 @@ mod tests {
         assert_eq!((store.uncontrolled(Kind::Pod, "a").count(), store.uncontrolled(Kind::Pod, "b").count()), (2, 0));
         store.remove(&Key::new(Kind::Pod, "a", "z"));
         assert_eq!((owned(&store, "p"), placed(&store, "n")), (vec!["x".to_owned()], vec!["x".to_owned()]));
+    }
+
+    #[test]
+    fn pods_are_selected_as_they_are_labelled_now() {
+        let mut store = Store::default();
+        let put = |store: &mut Store, name: &str, labels: Value| {
+            store.put(Key::new(Kind::Pod, "a", name), json!({"metadata": {"name": name, "labels": labels}}));
+        };
+        let selected = |store: &Store, selector: &Value| {
+            store.selected("a", selector).map(|pod| pod.name().to_owned()).collect::<Vec<_>>().join(" ")
+        };
+        put(&mut store, "x", json!({"app": "x", "tier": "1"}));
+        put(&mut store, "y", json!({"app": "x", "tier": "2"}));
+        store.put(Key::new(Kind::Pod, "b", "z"), json!({"metadata": {"name": "z", "labels": {"app": "x"}}}));
+        let (app, both) = (json!({"matchLabels": {"app": "x"}}), json!({"matchLabels": {"app": "x", "tier": "2"}}));
+        let not = json!({"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["2"]}]});
+        let all =
+            |store: &Store| [&app, &both, &not, &json!({}), &json!(null)].map(|selector| selected(store, selector));
+        assert_eq!(all(&store), ["x y", "y", "x", "x y", ""]);
+        put(&mut store, "y", json!({"app": "y"}));
+        assert_eq!(all(&store), ["x", "", "x y", "x y", ""]);
+        store.remove(&Key::new(Kind::Pod, "a", "x"));
+        assert_eq!(all(&store), ["", "", "y", "y", ""]);
     }
 }

@@ -32,7 +32,7 @@ impl Controller for Disruption {
     fn touched(&self, store: &Store, change: &Change) -> Vec<Key> {
         match change.key.kind {
             Kind::PodDisruptionBudget => vec![change.key.clone()],
-            Kind::Pod => {
+            Kind::Pod if matters(change.before.as_deref(), change.after.as_deref()) => {
                 let pods: Vec<&Object> =
                     [&change.before, &change.after].into_iter().flatten().map(|pod| &**pod).collect();
                 let budgets = store.list(Kind::PodDisruptionBudget, Some(&change.key.namespace));
@@ -45,11 +45,8 @@ impl Controller for Disruption {
 
     fn look(&self, store: &Store, key: &Key, now: Timestamp) -> Act {
         let Some(budget) = store.get(key) else { return Act::none() };
-        let pods: Vec<&Object> = store
-            .list(Kind::Pod, Some(budget.namespace()))
-            .filter(|pod| selects(budget, pod))
-            .map(|pod| &**pod)
-            .collect();
+        let selected = store.selected(budget.namespace(), budget.at("/spec/selector"));
+        let pods: Vec<&Object> = selected.map(|pod| &**pod).collect();
         let disrupted = disrupted(budget, &pods, now);
         let healthy = healthy(&pods, &disrupted);
         let (expected, desired) = expectations(store, budget, &pods);
@@ -57,6 +54,14 @@ impl Controller for Disruption {
         let again = disrupted.values().min().map(|since| *since + PATIENCE);
         Act { batches: vec![writes], again }
     }
+}
+
+/// Whether a change of a pod can change anything about a budget.
+fn matters(before: Option<&Object>, after: Option<&Object>) -> bool {
+    let (Some(before), Some(after)) = (before, after) else { return true };
+    let same = |part: &str| before.at(part) == after.at(part);
+    is_ready(before) != is_ready(after)
+        || !["/metadata/labels", "/metadata/ownerReferences", "/metadata/deletionTimestamp"].into_iter().all(same)
 }
 
 fn selects(budget: &Object, pod: &Object) -> bool {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 pub use self::claims::NodeClaims;
 use self::offering::{ALLOCATABLE, Offering, Pool};
 use super::pods::controller_reference;
-use super::scheduler::{Room, refusals, requests, waits};
+use super::scheduler::{Reason, Room, accepts, refusals, requests, waits};
 use crate::engine::{Act, Controller, Write};
 use crate::object::Object;
 use crate::quantity::Quantity;
@@ -74,7 +74,7 @@ impl Controller for Provisioner {
         });
         let mut plan = Plan::of(store);
         pods.into_iter().for_each(|pod| plan.provide(pod));
-        Act::now(plan.new.iter().map(|new| Write::Create(claim(new))).collect())
+        Act::now(plan.claims().map(Write::Create).collect())
     }
 }
 
@@ -85,20 +85,19 @@ fn is_left_over(pod: &Object) -> bool {
 }
 
 /// A node that is to be made.
-struct New<'s> {
+struct New {
+    /// Of which pool.
     pool: usize,
-    object: &'s Object,
     offering: Offering,
-    room: Room,
 }
 
 /// What there is, what comes, and what is to be made.
 struct Plan<'s> {
     store: &'s Store,
     pools: Vec<Pool<'s>>,
-    /// The nodes that are there or come.
+    /// The nodes that are there or come, and after them those that are to be made.
     rooms: Vec<Room>,
-    new: Vec<New<'s>>,
+    new: Vec<New>,
 }
 
 impl<'s> Plan<'s> {
@@ -110,45 +109,23 @@ impl<'s> Plan<'s> {
             .collect();
         pools.sort_by_key(|pool| Reverse(pool.weight()));
         let nodes = store.list(Kind::Node, None).filter(|node| node.deletion().is_none());
-        let rooms = nodes.map(|node| Room::of(store, expected(store, node))).collect();
-        let mut plan = Self { store, pools, rooms, new: Vec::new() };
+        let mut rooms: Vec<Room> = nodes.map(|node| Room::of(store, expected(store, node))).collect();
         let coming = store.list(Kind::NodeClaim, None).filter(|claim| claim.deletion().is_none());
-        for claim in coming.filter(|claim| store.get(&claims::node_of(claim)).is_none() && !claims::is_launched(claim))
-        {
-            plan.rooms.push(Room::empty(Arc::new(Object::from(claims::node(claim, claim.name())))));
-        }
+        let coming = coming.filter(|claim| store.get(&claims::node_of(claim)).is_none() && !claims::is_launched(claim));
+        let coming = coming.map(|claim| claims::node(claim, claim.name()));
         // A zone where a node could be made counts when pods are spread, though nothing is there yet.
-        let zones = plan.pools.iter().flat_map(Pool::zones);
-        let zones: Vec<Room> = zones.map(|zone| Room::empty(Arc::new(Object::from(zone)))).collect();
-        plan.rooms.extend(zones);
-        plan
+        let zones = pools.iter().flat_map(Pool::zones);
+        rooms.extend(coming.chain(zones).map(|node| Room::empty(Arc::new(Object::from(node)))));
+        Self { store, pools, rooms, new: Vec::new() }
     }
 
     /// Finds a place for a pod: where there is room, on a node that is to be made anyway, or on one more.
     fn provide(&mut self, pod: &Arc<Object>) {
-        let mut rooms = self.rooms.clone();
-        rooms.extend(self.new.iter().map(|new| new.room.clone()));
-        if let Some(place) = refusals(self.store, &rooms, pod).iter().position(Vec::is_empty) {
-            let there = self.rooms.len();
-            let room = if place < there { &mut self.rooms[place] } else { &mut self.new[place - there].room };
-            return room.take(pod.clone());
+        if let Some(place) = refusals(self.store, &self.rooms, pod).iter().position(Vec::is_empty) {
+            return self.rooms[place].take(pod.clone());
         }
-        for nth in 0..self.new.len() {
-            if let Some((offering, room)) = self.bigger(nth, pod) {
-                (self.new[nth].offering, self.new[nth].room) = (offering, room);
-                return;
-            }
-        }
-        for pool in 0..self.pools.len() {
-            let offerings = self.pools[pool].offerings.clone();
-            for offering in offerings {
-                let mut room = self.empty(pool, &offering, self.new.len());
-                if self.takes(&room, None, pod) && self.is_within_limits(pool, None, &offering) {
-                    room.take(pod.clone());
-                    let object = self.pools[pool].object;
-                    return self.new.push(New { pool, object, offering, room });
-                }
-            }
+        if !(0..self.new.len()).any(|nth| self.enlarge(nth, pod)) {
+            self.add(pod);
         }
     }
 
@@ -159,35 +136,58 @@ impl<'s> Plan<'s> {
         Room::empty(Arc::new(Object::from(node)))
     }
 
-    /// A bigger node in place of one that is to be made, of the same zone and capacity type, that takes this pod too.
-    fn bigger(&self, nth: usize, pod: &Arc<Object>) -> Option<(Offering, Room)> {
-        let new = &self.new[nth];
-        let pool = &self.pools[new.pool];
-        let bigger = pool.offerings.iter().filter(|it| it.is_bigger_kind_of(&new.offering));
-        for offering in bigger {
-            let mut room = self.empty(new.pool, offering, nth);
-            new.room.pods.iter().for_each(|pod| room.take(pod.clone()));
-            if self.takes(&room, Some(nth), pod) && self.is_within_limits(new.pool, Some(nth), offering) {
-                room.take(pod.clone());
-                return Some((offering.clone(), room));
+    /// Makes one more node, for a pod.
+    fn add(&mut self, pod: &Arc<Object>) {
+        for pool in 0..self.pools.len() {
+            for nth in 0..self.pools[pool].offerings.len() {
+                let offering = self.pools[pool].offerings[nth].clone();
+                let room = self.empty(pool, &offering, self.new.len());
+                if !self.could_take(&room, pod) || !self.is_within_limits(pool, None, &offering) {
+                    continue;
+                }
+                self.rooms.push(room);
+                let place = self.rooms.len() - 1;
+                if accepts(self.store, &self.rooms, place, pod) {
+                    self.rooms[place].take(pod.clone());
+                    return self.new.push(New { pool, offering });
+                }
+                self.rooms.pop();
             }
         }
-        None
     }
 
-    /// Whether a node would take a pod, beside or in place of those that are to be made.
-    fn takes(&self, room: &Room, in_place_of: Option<usize>, pod: &Object) -> bool {
-        // What does not fit by itself need not be compared with all the others.
-        if !refusals(self.store, std::slice::from_ref(room), pod)[0]
-            .iter()
-            .all(super::scheduler::Reason::depends_on_others)
-        {
-            return false;
+    /// Makes a node that is to be made a bigger one, of the same zone and capacity type, if that takes this pod too.
+    fn enlarge(&mut self, nth: usize, pod: &Arc<Object>) -> bool {
+        let pool = self.new[nth].pool;
+        let bigger = self.pools[pool].offerings.iter().filter(|it| it.is_bigger_kind_of(&self.new[nth].offering));
+        let bigger: Vec<Offering> = bigger.cloned().collect();
+        let place = self.rooms.len() - self.new.len() + nth;
+        for offering in bigger {
+            let mut room = self.empty(pool, &offering, nth);
+            self.rooms[place].pods.iter().for_each(|pod| room.take(pod.clone()));
+            if !self.could_take(&room, pod) || !self.is_within_limits(pool, Some(nth), &offering) {
+                continue;
+            }
+            let smaller = std::mem::replace(&mut self.rooms[place], room);
+            if accepts(self.store, &self.rooms, place, pod) {
+                self.rooms[place].take(pod.clone());
+                self.new[nth].offering = offering;
+                return true;
+            }
+            self.rooms[place] = smaller;
         }
-        let others = self.new.iter().enumerate().filter(|(nth, _)| Some(*nth) != in_place_of).map(|(_, new)| &new.room);
-        let mut rooms: Vec<Room> = self.rooms.iter().chain(others).cloned().collect();
-        rooms.push(room.clone());
-        refusals(self.store, &rooms, pod).last().is_some_and(Vec::is_empty)
+        false
+    }
+
+    /// Whether a node by itself would take a pod; what does not fit then need not be compared with all the others.
+    fn could_take(&self, room: &Room, pod: &Object) -> bool {
+        refusals(self.store, std::slice::from_ref(room), pod)[0].iter().all(Reason::depends_on_others)
+    }
+
+    /// The nodes that are to be made.
+    fn claims(&self) -> impl Iterator<Item = Value> {
+        let rooms = &self.rooms[self.rooms.len() - self.new.len()..];
+        self.new.iter().zip(rooms).map(|(new, room)| claim(self.pools[new.pool].object, &new.offering, room))
     }
 
     fn is_within_limits(&self, pool: usize, in_place_of: Option<usize>, offering: &Offering) -> bool {
@@ -219,8 +219,7 @@ fn expected(store: &Store, node: &Arc<Object>) -> Arc<Object> {
     }
 }
 
-fn claim(new: &New<'_>) -> Value {
-    let New { pool: _, object: pool, offering, room } = new;
+fn claim(pool: &Object, offering: &Offering, room: &Room) -> Value {
     let mut node = room.node.json().clone();
     if let Some(labels) = node["metadata"]["labels"].as_object_mut() {
         labels.remove(HOST);

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-pub use self::filter::{Reason, refusals};
+pub use self::filter::{Reason, accepts, refusals};
 pub use self::room::{Room, requests};
 use super::pods::{is_over, set_condition, transition, write_status};
 use crate::engine::{Act, Controller, Write};

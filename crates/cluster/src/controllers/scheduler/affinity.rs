@@ -93,7 +93,7 @@ impl Affinity {
         let avoided = terms(pod, "podAntiAffinity", REQUIRED).iter().flat_map(domains).collect();
         let mut forbidden = BTreeSet::new();
         for room in rooms {
-            for other in room.pods.iter().filter(|other| !other.at("/spec/affinity/podAntiAffinity").is_null()) {
+            for other in &room.averse {
                 let against = terms(other, "podAntiAffinity", REQUIRED).into_iter();
                 let against = against.filter(|term| term.matches(store, pod));
                 forbidden.extend(against.filter_map(|term| term.domain(&room.node)));

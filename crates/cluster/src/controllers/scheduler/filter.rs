@@ -79,21 +79,39 @@ impl fmt::Display for Reason {
 
 /// For each node why it does not take a pod; nothing if it does.
 pub fn refusals(store: &Store, rooms: &[Room], pod: &Object) -> Vec<Vec<Reason>> {
-    let wanted = requests(pod);
-    let spread = Spread::required(rooms, pod);
-    let affinity = Affinity::required(store, rooms, pod);
-    let refusal = |room: &Room| {
-        let single = |reason| vec![reason];
-        if let Some(reason) = by_node(pod, &room.node) {
-            return single(reason);
+    let question = Question::of(store, rooms, pod);
+    rooms.iter().map(|room| question.refusal(room)).collect()
+}
+
+/// Whether one of these nodes takes a pod.
+pub fn accepts(store: &Store, rooms: &[Room], place: usize, pod: &Object) -> bool {
+    Question::of(store, rooms, pod).refusal(&rooms[place]).is_empty()
+}
+
+/// A pod, with what about all nodes matters to it.
+struct Question<'p> {
+    pod: &'p Object,
+    wanted: Amounts,
+    spread: Spread,
+    affinity: Affinity,
+}
+
+impl<'p> Question<'p> {
+    fn of(store: &Store, rooms: &[Room], pod: &'p Object) -> Self {
+        let (spread, affinity) = (Spread::required(rooms, pod), Affinity::required(store, rooms, pod));
+        Self { pod, wanted: requests(pod), spread, affinity }
+    }
+
+    fn refusal(&self, room: &Room) -> Vec<Reason> {
+        if let Some(reason) = by_node(self.pod, &room.node) {
+            return vec![reason];
         }
-        let lacking = lacks(room, &wanted);
+        let lacking = lacks(room, &self.wanted);
         if !lacking.is_empty() {
             return lacking;
         }
-        spread.refuses(&room.node).or_else(|| affinity.refuses(room)).map_or_else(Vec::new, single)
-    };
-    rooms.iter().map(refusal).collect()
+        self.spread.refuses(&room.node).or_else(|| self.affinity.refuses(room)).into_iter().collect()
+    }
 }
 
 /// What node and pod say about each other.

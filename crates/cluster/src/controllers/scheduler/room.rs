@@ -25,8 +25,7 @@ pub(super) struct Nominal {
 }
 
 impl Nominal {
-    pub(super) fn of(pod: &Object) -> Self {
-        let asked = requests(pod);
+    pub(super) fn of(asked: &Amounts) -> Self {
         let or =
             |resource: &str, least| asked.get(resource).copied().filter(|it| *it > Quantity::ZERO).unwrap_or(least);
         Self { cpu: or("cpu", LEAST_CPU), memory: or("memory", LEAST_MEMORY) }
@@ -43,6 +42,10 @@ pub struct Room {
     has: Amounts,
     used: Amounts,
     pub(super) nominal: Nominal,
+    /// How many pods of each controller, by its UID, are there to stay.
+    families: BTreeMap<String, i64>,
+    /// Those of the pods that do not want to be with certain others.
+    pub(super) averse: Vec<Arc<Object>>,
 }
 
 /// What all containers of a pod ask for together.
@@ -88,15 +91,35 @@ impl Room {
     /// A node without pods.
     pub fn empty(node: Arc<Object>) -> Self {
         let has = amounts(node.at("/status/allocatable"));
-        Self { node, pods: Vec::new(), has, used: Amounts::new(), nominal: Nominal::default() }
+        Self {
+            node,
+            pods: Vec::new(),
+            has,
+            used: Amounts::new(),
+            nominal: Nominal::default(),
+            families: BTreeMap::new(),
+            averse: Vec::new(),
+        }
     }
 
     /// Puts a pod there.
     pub fn take(&mut self, pod: Arc<Object>) {
-        add(&mut self.used, &requests(&pod));
-        let more = Nominal::of(&pod);
+        let asked = requests(&pod);
+        add(&mut self.used, &asked);
+        let more = Nominal::of(&asked);
         self.nominal = Nominal { cpu: self.nominal.cpu + more.cpu, memory: self.nominal.memory + more.memory };
+        if let Some(owner) = pod.controller().filter(|_| pod.deletion().is_none()) {
+            *self.families.entry(owner.uid.to_owned()).or_default() += 1;
+        }
+        if !pod.at("/spec/affinity/podAntiAffinity").is_null() {
+            self.averse.push(pod.clone());
+        }
         self.pods.push(pod);
+    }
+
+    /// How many pods of a controller are there to stay.
+    pub(super) fn siblings(&self, uid: &str) -> i64 {
+        self.families.get(uid).copied().unwrap_or(0)
     }
 
     /// How many pods it can hold.

@@ -3,7 +3,7 @@
 //! Each view gives 0 to 100 and has the weight of the real scheduler. Between equals the name decides, where the real one
 //! throws dice.
 
-use super::room::{Nominal, Room};
+use super::room::{Nominal, Room, requests};
 use super::{affinity, spread};
 use crate::matching::{preference, unwelcome};
 use crate::object::Object;
@@ -51,7 +51,7 @@ fn between(values: &[i64]) -> Vec<i64> {
 
 /// The part of cpu and memory that would be left, in hundredths.
 fn free(room: &Room, pod: &Object) -> i64 {
-    let asked = Nominal::of(pod);
+    let asked = Nominal::of(&requests(pod));
     let left = |resource: &str, used: Quantity| {
         let has = room.amount(resource).milli();
         if has <= 0 { 0 } else { (has - used.milli()).max(0) * 100 / has }

@@ -100,12 +100,13 @@ enum Counted<'p> {
 
 /// How many of those that are counted are on a node.
 fn matching(room: &Room, pod: &Object, counted: &Counted<'_>) -> i64 {
-    let counts = |other: &Object| match counted {
-        Counted::Selected(selector) => selector.matches(other.at("/metadata/labels")),
-        Counted::Siblings(uid) => other.controller().is_some_and(|owner| owner.uid == *uid),
+    let selector = match counted {
+        Counted::Selected(selector) => selector,
+        Counted::Siblings(uid) => return room.siblings(uid),
     };
-    let here = |other: &Object| other.namespace() == pod.namespace() && other.deletion().is_none() && counts(other);
-    i64::try_from(room.pods.iter().filter(|other| here(other)).count()).unwrap_or(i64::MAX)
+    let here = |other: &Object| other.namespace() == pod.namespace() && other.deletion().is_none();
+    let counted = room.pods.iter().filter(|other| here(other) && selector.matches(other.at("/metadata/labels")));
+    i64::try_from(counted.count()).unwrap_or(i64::MAX)
 }
 
 /// For each of these nodes how crowded it is, by the constraints that may be broken. A pod that has none of its own is
