@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::api::perform::Rejected;
 use crate::clock::{Clock, seconds};
+use crate::engine::{Refused, World, Write};
 use crate::object::Object;
 use crate::random::Random;
 use crate::resource::Kind;
@@ -289,5 +291,35 @@ impl Cluster {
             }
         };
         (total / 2, total.saturating_sub(total / 2))
+    }
+}
+
+impl From<Rejected> for Refused {
+    fn from(Rejected { code, reason, message }: Rejected) -> Self {
+        Self { code, reason, message }
+    }
+}
+
+impl World for Cluster {
+    fn read<R>(&self, look: impl FnOnce(&Store) -> R) -> R {
+        Self::read(self, look)
+    }
+
+    fn now(&self) -> Timestamp {
+        Self::now(self)
+    }
+
+    async fn perform(&self, write: Write) -> Result<(), Refused> {
+        match write {
+            Write::Create(object) => self.create_from_within(object).await.map(drop)?,
+            Write::Replace { object, subresource } => self.replace_from_within(object, subresource).await.map(drop)?,
+            Write::Delete { key, uid, grace } => self.delete_from_within(&key, &uid, grace).await?,
+            Write::Bind { pod, uid, node } => self.bind_from_within(&pod, &uid, &node).await?,
+        }
+        Ok(())
+    }
+
+    async fn changed(&self, after: u64) {
+        Self::changed(self, after).await;
     }
 }

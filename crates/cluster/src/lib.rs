@@ -11,9 +11,15 @@
 mod api;
 pub mod clock;
 mod cluster;
+pub mod controllers;
+pub mod engine;
+pub mod matching;
 pub mod object;
+pub mod quantity;
 pub mod random;
+pub mod reclaim;
 pub mod resource;
+pub mod selector;
 pub mod store;
 
 pub use api::perform::Rejected;

@@ -29,6 +29,14 @@ pub struct Owner<'o> {
 
 static NULL: Value = Value::Null;
 
+fn step<'v>(value: &'v Value, part: &str) -> Option<&'v Value> {
+    match value {
+        Value::Object(fields) => fields.get(part),
+        Value::Array(elements) => elements.get(part.parse::<usize>().ok()?),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    }
+}
+
 impl From<Value> for Object {
     fn from(value: Value) -> Self {
         Self(value)
@@ -48,7 +56,11 @@ impl Object {
 
     /// What stands at a JSON pointer (RFC 6901); null if nothing does.
     pub fn at(&self, pointer: &str) -> &Value {
-        self.0.pointer(pointer).unwrap_or(&NULL)
+        if pointer.contains('~') {
+            return self.0.pointer(pointer).unwrap_or(&NULL);
+        }
+        // The same without escapes, which needs no copy of each part: this is asked all the time.
+        pointer.split('/').skip(1).try_fold(&self.0, step).unwrap_or(&NULL)
     }
 
     /// A text at a pointer.
@@ -126,6 +138,11 @@ impl Object {
         self.at("/metadata/annotations").get(key)?.as_str()
     }
 
+    /// `spec.nodeName` of a pod; empty before it is bound.
+    pub fn node(&self) -> &str {
+        self.text("/spec/nodeName").unwrap_or_default()
+    }
+
     /// All owners.
     pub fn owners(&self) -> impl Iterator<Item = Owner<'_>> {
         self.list("/metadata/ownerReferences").iter().map(|owner| {
@@ -179,6 +196,12 @@ mod tests {
         assert_eq!(pod.controller().map(|owner| owner.uid), Some("o"));
         assert!(pod.has_condition("Ready") && !pod.has_condition("PodScheduled"));
         assert_eq!(pod.created(), "2026-03-01T12:00:00Z".parse().unwrap());
+        assert_eq!(pod.text("/metadata/labels/example.com~1k"), Some("v"));
+        assert_eq!(
+            (pod.text("/metadata/ownerReferences/0/name"), pod.text("/metadata/ownerReferences/2/name")),
+            (Some("x"), None)
+        );
+        assert_eq!((pod.text("/metadata/name/x"), pod.at("").is_object()), (None, true));
         assert_eq!((pod.deletion(), pod.generation(), pod.list("/spec/containers")), (None, 0, &[][..]));
     }
 }

@@ -142,7 +142,9 @@ impl Kind {
 
     /// The kind that an object names.
     pub fn of_object(api_version: &str, name: &str) -> Option<Self> {
-        RESOURCES.iter().find(|row| row.name == name && row.api_version() == api_version).map(|row| row.kind)
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let row = RESOURCES.iter().find(|row| (row.name, row.group, row.version) == (name, group, version))?;
+        Some(row.kind)
     }
 }
 

@@ -1,9 +1,11 @@
 //! What the cluster holds: objects by kind, namespace and name, one counter of revisions, and the changes since the last
-//! compaction.
+//! compaction. Indexes beside them answer what controllers ask all the time: what belongs to an owner, which pods are on a
+//! node, which pods a selector selects.
 //!
 //! It checks nothing and decides nothing. Who may write what, and whether a precondition holds, is decided before.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -11,6 +13,7 @@ use serde_json::Value;
 
 use crate::object::Object;
 use crate::resource::Kind;
+use crate::selector::selects;
 
 /// Where an object lies.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,11 +63,20 @@ pub fn at_revision(object: &Object, revision: u64) -> Arc<Object> {
     Arc::new(Object::from(json))
 }
 
+/// A namespace, and a label with its value.
+type Label = (Arc<str>, String, String);
+
 /// All objects.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     revision: u64,
     objects: BTreeMap<Key, Arc<Object>>,
+    /// The objects that name an owner, by its UID; under the empty one those that have no controller.
+    owned: BTreeMap<Arc<str>, BTreeSet<Key>>,
+    /// The pods on a node, by its name; under the empty name those that are on none.
+    placed: BTreeMap<Arc<str>, BTreeSet<Key>>,
+    /// The pods that have a label, by their namespace.
+    labelled: BTreeMap<Label, BTreeSet<Key>>,
     log: VecDeque<Change>,
     /// Changes up to this revision are forgotten.
     compacted: u64,
@@ -81,6 +93,11 @@ impl Store {
         self.objects.get(key)
     }
 
+    /// All objects, in the order of their keys.
+    pub fn all(&self) -> impl Iterator<Item = (&Key, &Arc<Object>)> {
+        self.objects.iter()
+    }
+
     /// The objects of a kind, of one namespace or of all, in the order of namespace and name.
     pub fn list(&self, kind: Kind, namespace: Option<&str>) -> impl Iterator<Item = &Arc<Object>> {
         let from = Key::new(kind, namespace.unwrap_or_default(), "");
@@ -91,12 +108,75 @@ impl Store {
             .map(|(_, o)| o)
     }
 
+    /// The objects that name the owner with this UID, as its controller or not.
+    pub fn owned_by(&self, uid: &str) -> impl Iterator<Item = (&Key, &Arc<Object>)> {
+        self.indexed(self.owned.get(uid).filter(|_| !uid.is_empty()))
+    }
+
+    /// The pods on a node; of the empty name, those that are on none.
+    pub fn pods_on(&self, node: &str) -> impl Iterator<Item = (&Key, &Arc<Object>)> {
+        self.indexed(self.placed.get(node))
+    }
+
+    /// The objects of a kind in a namespace that have no controller.
+    pub fn uncontrolled(&self, kind: Kind, namespace: &str) -> impl Iterator<Item = &Arc<Object>> {
+        let from = Key::new(kind, namespace, "");
+        let keys = self.owned.get("").into_iter().flat_map(move |keys| keys.range(from.clone()..));
+        let ours = move |key: &&Key| key.kind == kind && *key.namespace == *namespace;
+        keys.take_while(ours).filter_map(|key| self.objects.get(key))
+    }
+
+    /// The pods of a namespace that a `LabelSelector` selects.
+    pub fn selected<'s>(&'s self, namespace: &str, selector: &'s Value) -> impl Iterator<Item = &'s Arc<Object>> {
+        let label = selector["matchLabels"].as_object().and_then(|labels| labels.iter().next());
+        let keys = label.and_then(|(key, value)| {
+            self.labelled.get(&(namespace.into(), key.clone(), value.as_str().unwrap_or_default().to_owned()))
+        });
+        let by_label = keys.into_iter().flatten().filter_map(|key| self.objects.get(key));
+        let others = label.is_none().then(|| self.list(Kind::Pod, Some(namespace))).into_iter().flatten();
+        by_label.chain(others).filter(|pod| selects(selector, pod.at("/metadata/labels")))
+    }
+
+    fn indexed<'s>(&'s self, keys: Option<&'s BTreeSet<Key>>) -> impl Iterator<Item = (&'s Key, &'s Arc<Object>)> {
+        keys.into_iter().flatten().filter_map(|key| self.objects.get_key_value(key))
+    }
+
+    fn index(&mut self, key: &Key, object: &Object) {
+        for owner in named(object) {
+            self.owned.entry(owner.into()).or_default().insert(key.clone());
+        }
+        if key.kind == Kind::Pod {
+            self.placed.entry(object.node().into()).or_default().insert(key.clone());
+            for label in labels(key, object) {
+                self.labelled.entry(label).or_default().insert(key.clone());
+            }
+        }
+    }
+
+    fn unindex(&mut self, key: &Key, object: &Object) {
+        for owner in named(object) {
+            forget(&mut self.owned, owner, key);
+        }
+        if key.kind == Kind::Pod {
+            forget(&mut self.placed, object.node(), key);
+            for label in labels(key, object) {
+                forget(&mut self.labelled, &label, key);
+            }
+        }
+    }
+
     /// Stores an object with the next revision as its `resourceVersion`, in place of what was there.
     pub fn put(&mut self, key: Key, mut object: Value) -> Arc<Object> {
         self.revision += 1;
         object["metadata"]["resourceVersion"] = Value::String(self.revision.to_string());
         let object = Arc::new(Object::from(object));
         let before = self.objects.insert(key.clone(), object.clone());
+        if before.as_ref().is_none_or(|before| !is_indexed_alike(before, &object)) {
+            if let Some(before) = &before {
+                self.unindex(&key, before);
+            }
+            self.index(&key, &object);
+        }
         self.log.push_back(Change { revision: self.revision, key, before, after: Some(object.clone()) });
         object
     }
@@ -104,6 +184,7 @@ impl Store {
     /// Takes an object away. What is returned bears the revision of its end.
     pub fn remove(&mut self, key: &Key) -> Option<Arc<Object>> {
         let before = self.objects.remove(key)?;
+        self.unindex(key, &before);
         self.revision += 1;
         let last = at_revision(&before, self.revision);
         self.log.push_back(Change { revision: self.revision, key: key.clone(), before: Some(before), after: None });
@@ -161,6 +242,32 @@ impl Store {
         self.compacted = self.compacted.max(revision.min(self.revision));
         let forgotten = self.log.partition_point(|change| change.revision <= self.compacted);
         self.log.drain(..forgotten);
+    }
+}
+
+/// The UIDs under which an object is found.
+fn named(object: &Object) -> impl Iterator<Item = &str> {
+    let uncontrolled = object.controller().is_none().then_some("");
+    object.owners().map(|owner| owner.uid).chain(uncontrolled)
+}
+
+fn labels(key: &Key, object: &Object) -> impl Iterator<Item = Label> {
+    let labels = object.at("/metadata/labels").as_object().into_iter().flatten();
+    labels.map(|(label, value)| (key.namespace.clone(), label.clone(), value.as_str().unwrap_or_default().to_owned()))
+}
+
+/// Most changes are of the status, and leave all indexes as they are.
+fn is_indexed_alike(before: &Object, after: &Object) -> bool {
+    let parts = ["/metadata/ownerReferences", "/metadata/labels", "/spec/nodeName"];
+    parts.iter().all(|part| before.at(part) == after.at(part))
+}
+
+fn forget<K: Ord + Borrow<Q>, Q: Ord + ?Sized>(index: &mut BTreeMap<K, BTreeSet<Key>>, of: &Q, key: &Key) {
+    if let Some(keys) = index.get_mut(of) {
+        keys.remove(key);
+        if keys.is_empty() {
+            index.remove(of);
+        }
     }
 }
 
@@ -230,5 +337,61 @@ mod tests {
         store.compact(2);
         assert_eq!(at(&store, 1), None);
         assert_eq!(at(&store, 2).as_deref(), Some("x@1 y@2"));
+    }
+
+    #[test]
+    fn dependents_and_pods_of_a_node_are_found_as_they_are_now() {
+        let mut store = Store::default();
+        let put = |store: &mut Store, name: &str, owner: &str, node: &str| {
+            let object =
+                json!({"metadata": {"name": name, "ownerReferences": [{"uid": owner}]}, "spec": {"nodeName": node}});
+            store.put(Key::new(Kind::Pod, "a", name), object);
+        };
+        let owned =
+            |store: &Store, uid: &str| store.owned_by(uid).map(|(_, pod)| pod.name().to_owned()).collect::<Vec<_>>();
+        let placed =
+            |store: &Store, node: &str| store.pods_on(node).map(|(_, pod)| pod.name().to_owned()).collect::<Vec<_>>();
+        put(&mut store, "y", "o", "");
+        put(&mut store, "x", "o", "");
+        put(&mut store, "z", "p", "n");
+        assert_eq!(
+            (owned(&store, "o"), placed(&store, "")),
+            (vec!["x".into(), "y".into()], vec!["x".into(), "y".into()])
+        );
+        put(&mut store, "x", "p", "n");
+        assert_eq!((owned(&store, "o"), owned(&store, "p")), (vec!["y".into()], vec!["x".into(), "z".into()]));
+        assert_eq!((placed(&store, ""), placed(&store, "n")), (vec!["y".into()], vec!["x".into(), "z".into()]));
+        assert_eq!(store.uncontrolled(Kind::Pod, "a").count(), 3);
+        let owner = json!([{"uid": "p", "controller": true}]);
+        store.put(
+            Key::new(Kind::Pod, "a", "x"),
+            json!({"metadata": {"name": "x", "ownerReferences": owner}, "spec": {"nodeName": "n"}}),
+        );
+        assert_eq!((store.uncontrolled(Kind::Pod, "a").count(), store.uncontrolled(Kind::Pod, "b").count()), (2, 0));
+        store.remove(&Key::new(Kind::Pod, "a", "z"));
+        assert_eq!((owned(&store, "p"), placed(&store, "n")), (vec!["x".to_owned()], vec!["x".to_owned()]));
+    }
+
+    #[test]
+    fn pods_are_selected_as_they_are_labelled_now() {
+        let mut store = Store::default();
+        let put = |store: &mut Store, name: &str, labels: Value| {
+            store.put(Key::new(Kind::Pod, "a", name), json!({"metadata": {"name": name, "labels": labels}}));
+        };
+        let selected = |store: &Store, selector: &Value| {
+            store.selected("a", selector).map(|pod| pod.name().to_owned()).collect::<Vec<_>>().join(" ")
+        };
+        put(&mut store, "x", json!({"app": "x", "tier": "1"}));
+        put(&mut store, "y", json!({"app": "x", "tier": "2"}));
+        store.put(Key::new(Kind::Pod, "b", "z"), json!({"metadata": {"name": "z", "labels": {"app": "x"}}}));
+        let (app, both) = (json!({"matchLabels": {"app": "x"}}), json!({"matchLabels": {"app": "x", "tier": "2"}}));
+        let not = json!({"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["2"]}]});
+        let all =
+            |store: &Store| [&app, &both, &not, &json!({}), &json!(null)].map(|selector| selected(store, selector));
+        assert_eq!(all(&store), ["x y", "y", "x", "x y", ""]);
+        put(&mut store, "y", json!({"app": "y"}));
+        assert_eq!(all(&store), ["x", "", "x y", "x y", ""]);
+        store.remove(&Key::new(Kind::Pod, "a", "x"));
+        assert_eq!(all(&store), ["", "", "y", "y", ""]);
     }
 }

@@ -16,10 +16,10 @@ pub const PATH: &str = "/mutate";
 const TIMEOUT_SECONDS: i32 = 2;
 
 /// Pods of a controller that keeps several alike. The API server calls us for nothing else.
-const OWNED: &str = "has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(r, \
+pub const OWNED: &str = "has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(r, \
                      has(r.controller) && r.controller && !(r.kind in ['DaemonSet','Job','Node']))";
 /// A pod that is bound already cannot be steered.
-const UNBOUND: &str = "!has(object.spec.nodeName) || object.spec.nodeName == ''";
+pub const UNBOUND: &str = "!has(object.spec.nodeName) || object.spec.nodeName == ''";
 
 /// The registration. `client` says where the webhook listens and which CA signed its certificate.
 pub fn registration(name: &str, client: Client, rules: &OptInRules) -> MutatingWebhookConfiguration {

@@ -1,0 +1,176 @@
+//! Disruption budgets: how many pods of those selected are healthy, how many have to be, how many may go.
+//!
+//! It evicts nothing and holds nothing back; the API does that by what stands in the status. Evictions that the API let
+//! through stand in `disruptedPods` until the pod is seen to go, or for two minutes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, Value, json};
+
+use super::pods::{is_ready, key, second, set_condition, transition, write_status};
+use super::portion::portion;
+use crate::engine::{Act, Controller};
+use crate::object::Object;
+use crate::resource::Kind;
+use crate::selector;
+use crate::store::{Change, Key, Store};
+
+/// How long an eviction counts though its pod does not go.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
+
+/// The controller of disruption budgets.
+#[derive(Clone, Copy, Debug)]
+pub struct Disruption;
+
+impl Controller for Disruption {
+    fn name(&self) -> &'static str {
+        "disruption"
+    }
+
+    fn touched(&self, store: &Store, change: &Change) -> Vec<Key> {
+        match change.key.kind {
+            Kind::PodDisruptionBudget => vec![change.key.clone()],
+            Kind::Pod if matters(change.before.as_deref(), change.after.as_deref()) => {
+                let pods: Vec<&Object> =
+                    [&change.before, &change.after].into_iter().flatten().map(|pod| &**pod).collect();
+                let budgets = store.list(Kind::PodDisruptionBudget, Some(&change.key.namespace));
+                let selecting = budgets.filter(|budget| pods.iter().any(|pod| selects(budget, pod)));
+                selecting.filter_map(|budget| key(budget)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn look(&self, store: &Store, key: &Key, now: Timestamp) -> Act {
+        let Some(budget) = store.get(key) else { return Act::none() };
+        let selected = store.selected(budget.namespace(), budget.at("/spec/selector"));
+        let pods: Vec<&Object> = selected.map(|pod| &**pod).collect();
+        let disrupted = disrupted(budget, &pods, now);
+        let healthy = healthy(&pods, &disrupted);
+        let (expected, desired) = expectations(store, budget, &pods);
+        let writes = write_status(budget, with_status(budget, Counts { healthy, desired, expected }, &disrupted, now));
+        let again = disrupted.values().min().map(|since| *since + PATIENCE);
+        Act { batches: vec![writes], again }
+    }
+}
+
+/// Whether a change of a pod can change anything about a budget.
+fn matters(before: Option<&Object>, after: Option<&Object>) -> bool {
+    let (Some(before), Some(after)) = (before, after) else { return true };
+    let same = |part: &str| before.at(part) == after.at(part);
+    is_ready(before) != is_ready(after)
+        || !["/metadata/labels", "/metadata/ownerReferences", "/metadata/deletionTimestamp"].into_iter().all(same)
+}
+
+fn selects(budget: &Object, pod: &Object) -> bool {
+    selector::selects(budget.at("/spec/selector"), pod.at("/metadata/labels"))
+}
+
+/// The evictions that still count, by the pod's name.
+fn disrupted(budget: &Object, pods: &[&Object], now: Timestamp) -> BTreeMap<String, Timestamp> {
+    let known = budget.at("/status/disruptedPods");
+    let staying = pods.iter().filter(|pod| pod.deletion().is_none());
+    let since = staying.filter_map(|pod| Some((pod.name().to_owned(), known[pod.name()].as_str()?.parse().ok()?)));
+    since.filter(|(_, since): &(String, Timestamp)| *since + PATIENCE > now).collect()
+}
+
+fn healthy(pods: &[&Object], disrupted: &BTreeMap<String, Timestamp>) -> i64 {
+    let counts = |pod: &&&Object| pod.deletion().is_none() && is_ready(pod) && !disrupted.contains_key(pod.name());
+    number(pods.iter().filter(counts).count())
+}
+
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// How many pods there should be, and how many of them have to be healthy.
+fn expectations(store: &Store, budget: &Object, pods: &[&Object]) -> (i64, i64) {
+    let most = budget.at("/spec/maxUnavailable");
+    if !most.is_null() {
+        let expected = scale(store, pods);
+        return (expected, (expected - portion(most, expected, true).unwrap_or(0)).max(0));
+    }
+    let least = budget.at("/spec/minAvailable");
+    match least {
+        Value::String(_) => {
+            let expected = scale(store, pods);
+            (expected, portion(least, expected, true).unwrap_or(0))
+        }
+        _ => (number(pods.len()), least.as_i64().unwrap_or(0)),
+    }
+}
+
+/// How many pods those that own these ask for. A pod that nobody owns asks for nothing.
+fn scale(store: &Store, pods: &[&Object]) -> i64 {
+    let owners: BTreeMap<String, i64> = pods
+        .iter()
+        .filter_map(|pod| top_owner(store, pod))
+        .map(|owner| (owner.uid().to_owned(), owner.number("/spec/replicas").unwrap_or(1)))
+        .collect();
+    owners.values().sum()
+}
+
+/// The object with a scale that a pod belongs to.
+fn top_owner<'s>(store: &'s Store, pod: &'s Object) -> Option<&'s Arc<Object>> {
+    let owner = owner_of(store, pod)?;
+    let above = owner_of(store, owner).filter(|_| owner.kind() == Some(Kind::ReplicaSet));
+    Some(above.unwrap_or(owner))
+}
+
+fn owner_of<'s>(store: &'s Store, object: &Object) -> Option<&'s Arc<Object>> {
+    let owner = object.controller()?;
+    let kind = Kind::of_object(owner.api_version, owner.kind)?;
+    let found = store.get(&Key::new(kind, object.namespace(), owner.name))?;
+    (found.uid() == owner.uid && kind.resource().subresources.contains(&"scale")).then_some(found)
+}
+
+#[derive(Clone, Copy)]
+struct Counts {
+    healthy: i64,
+    desired: i64,
+    expected: i64,
+}
+
+fn with_status(budget: &Object, counts: Counts, disrupted: &BTreeMap<String, Timestamp>, now: Timestamp) -> Value {
+    let Counts { healthy, desired, expected } = counts;
+    let allowed = if expected > 0 { (healthy - desired).max(0) } else { 0 };
+    let mut after = budget.json().clone();
+    let status = &mut after["status"];
+    if !status.is_object() {
+        *status = json!({});
+    }
+    status["observedGeneration"] = json!(budget.generation());
+    for (name, count) in [
+        ("currentHealthy", healthy),
+        ("desiredHealthy", desired),
+        ("disruptionsAllowed", allowed),
+        ("expectedPods", expected),
+    ] {
+        status[name] = json!(count);
+    }
+    let times: Map<String, Value> =
+        disrupted.iter().map(|(name, since)| (name.clone(), json!(second(*since)))).collect();
+    match status.as_object_mut() {
+        Some(fields) if times.is_empty() => drop(fields.remove("disruptedPods")),
+        _ => status["disruptedPods"] = Value::Object(times),
+    }
+    put_condition(budget, &mut after, allowed > 0, now);
+    after
+}
+
+fn put_condition(budget: &Object, after: &mut Value, allowed: bool, now: Timestamp) {
+    let (status, reason) = if allowed { ("True", "SufficientPods") } else { ("False", "InsufficientPods") };
+    set_condition(
+        after,
+        json!({
+            "type": "DisruptionAllowed", "status": status, "reason": reason, "message": "",
+            "observedGeneration": budget.generation(),
+            "lastTransitionTime": transition(budget, "DisruptionAllowed", status, now),
+        }),
+    );
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! ReplicaSets: as many pods as asked for, from the template, and a status that says how many there are.
+//!
+//! It never looks at what the pods' template became; replacing old pods is the Deployment's business.
+
+mod ranking;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+pub use self::ranking::DELETION_COST;
+use super::claim::{claimants, claims};
+use super::pods::{
+    delete, from_template, is_active, is_available, is_controlled_by, is_over, is_ready, next_available, second,
+    write_status,
+};
+use crate::engine::{Act, Controller, Refused, Verb, Write, slow_start};
+use crate::object::Object;
+use crate::resource::Kind;
+use crate::store::{Change, Key, Store};
+
+/// The most pods that one pass creates or deletes.
+const BURST: usize = 500;
+
+/// The controller of ReplicaSets.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplicaSets;
+
+impl Controller for ReplicaSets {
+    fn name(&self) -> &'static str {
+        "replicaset"
+    }
+
+    fn touched(&self, store: &Store, change: &Change) -> Vec<Key> {
+        match change.key.kind {
+            Kind::ReplicaSet => vec![change.key.clone()],
+            Kind::Pod => [&change.before, &change.after]
+                .into_iter()
+                .flatten()
+                .flat_map(|pod| claimants(store, pod, Kind::ReplicaSet))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn look(&self, store: &Store, key: &Key, now: Timestamp) -> Act {
+        let Some(set) = store.get(key) else { return Act::none() };
+        let claims = claims(store, set, Kind::Pod);
+        if !claims.is_empty() {
+            return Act::now(claims);
+        }
+        let pods = active_pods(store, set);
+        let moves = if set.deletion().is_some() { Vec::new() } else { manage(store, set, &pods, now) };
+        if !moves.is_empty() {
+            return Act { batches: moves, again: None };
+        }
+        let writes = write_status(set, with_status(store, set, &pods, Failure::None, now));
+        if !writes.is_empty() {
+            return Act::now(writes);
+        }
+        Act::at(next_available(pods.iter().map(|(_, pod)| &***pod), min_ready_seconds(set), now))
+    }
+
+    fn refused(&self, store: &Store, key: &Key, verb: Verb, refused: &Refused, now: Timestamp) -> Vec<Write> {
+        let Some(set) = store.get(key) else { return Vec::new() };
+        let reason = match verb {
+            Verb::Create => "FailedCreate",
+            Verb::Delete => "FailedDelete",
+            Verb::Replace | Verb::Bind => return Vec::new(),
+        };
+        let failure = Failure::Some { reason, message: &refused.message };
+        write_status(set, with_status(store, set, &active_pods(store, set), failure, now))
+    }
+}
+
+fn min_ready_seconds(set: &Object) -> i64 {
+    set.number("/spec/minReadySeconds").unwrap_or(0)
+}
+
+type Pods<'s> = Vec<(&'s Key, &'s Arc<Object>)>;
+
+/// The pods that count.
+pub fn active_pods<'s>(store: &'s Store, set: &Object) -> Pods<'s> {
+    let ours =
+        |(key, pod): &(&Key, &Arc<Object>)| key.kind == Kind::Pod && is_controlled_by(pod, set) && is_active(pod);
+    store.owned_by(set.uid()).filter(ours).collect()
+}
+
+/// The creations or deletions that bring the number of pods to what is asked for.
+fn manage(store: &Store, set: &Object, pods: &Pods<'_>, now: Timestamp) -> Vec<Vec<Write>> {
+    let wanted = usize::try_from(set.number("/spec/replicas").unwrap_or(1)).unwrap_or(0);
+    if pods.len() < wanted {
+        let pod = from_template(set.at("/spec/template"), set);
+        return slow_start(vec![Write::Create(pod); (wanted - pods.len()).min(BURST)]);
+    }
+    let surplus = (pods.len() - wanted).min(BURST);
+    if surplus == 0 {
+        return Vec::new();
+    }
+    vec![ranked(store, set, pods, now).into_iter().take(surplus).map(|(key, pod)| delete(key, pod)).collect()]
+}
+
+/// The pods in the order in which they go.
+fn ranked<'s>(store: &Store, set: &Object, pods: &Pods<'s>, now: Timestamp) -> Pods<'s> {
+    let mut on_node: BTreeMap<&str, usize> = BTreeMap::new();
+    for set in siblings(store, set) {
+        for (_, pod) in active_pods(store, set) {
+            *on_node.entry(pod.node()).or_default() += 1;
+        }
+    }
+    let beside = |pod: &Object| on_node.get(pod.node()).copied().unwrap_or(0);
+    let mut pods = pods.clone();
+    pods.sort_by(|(_, a), (_, b)| ranking::compare((a, beside(a)), (b, beside(b)), now));
+    pods
+}
+
+/// The set and those of the same Deployment.
+fn siblings<'s>(store: &'s Store, set: &'s Object) -> Vec<&'s Object> {
+    let Some(owner) = set.controller() else { return vec![set] };
+    let of_owner = store.owned_by(owner.uid).filter(|(key, _)| key.kind == Kind::ReplicaSet);
+    of_owner.map(|(_, set)| &**set).collect()
+}
+
+/// What a pass came to.
+#[derive(Clone, Copy)]
+enum Failure<'a> {
+    None,
+    Some { reason: &'static str, message: &'a str },
+}
+
+fn with_status(store: &Store, set: &Object, pods: &Pods<'_>, failure: Failure<'_>, now: Timestamp) -> Value {
+    let count = |test: &dyn Fn(&Object) -> bool| pods.iter().filter(|(_, pod)| test(pod)).count();
+    let template = set.at("/spec/template/metadata/labels");
+    let labelled = |pod: &Object| {
+        let mut labels = template.as_object().into_iter().flatten();
+        labels.all(|(key, value)| pod.label(key) == value.as_str())
+    };
+    let ending =
+        |(_, pod): &(&Key, &Arc<Object>)| is_controlled_by(pod, set) && pod.deletion().is_some() && !is_over(pod);
+    let terminating = store.owned_by(set.uid()).filter(ending).count();
+    let mut after = set.json().clone();
+    let status = &mut after["status"];
+    if !status.is_object() {
+        *status = json!({});
+    }
+    status["replicas"] = json!(pods.len());
+    status["observedGeneration"] = json!(set.generation());
+    status["terminatingReplicas"] = json!(terminating);
+    put_count(status, "fullyLabeledReplicas", count(&labelled));
+    put_count(status, "readyReplicas", count(&is_ready));
+    put_count(status, "availableReplicas", count(&|pod| is_available(pod, min_ready_seconds(set), now)));
+    put_failure(set, status, failure, now);
+    after
+}
+
+/// Counts of zero are left out, as the API does.
+fn put_count(status: &mut Value, name: &str, count: usize) {
+    if count > 0 {
+        status[name] = json!(count);
+    } else if let Some(status) = status.as_object_mut() {
+        status.remove(name);
+    }
+}
+
+fn put_failure(set: &Object, status: &mut Value, failure: Failure<'_>, now: Timestamp) {
+    let there = set.condition("ReplicaFailure").is_some();
+    let Some(fields) = status.as_object_mut() else { return };
+    match failure {
+        Failure::Some { reason, message } if !there => {
+            let condition = json!({
+                "type": "ReplicaFailure", "status": "True", "reason": reason, "message": message,
+                "lastTransitionTime": second(now),
+            });
+            fields.insert("conditions".to_owned(), json!([condition]));
+        }
+        Failure::None if there => {
+            fields.remove("conditions");
+        }
+        Failure::Some { .. } | Failure::None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

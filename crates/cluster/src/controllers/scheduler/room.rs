@@ -1,0 +1,139 @@
+//! A node and what is on it: what it has, what its pods ask for, what is left.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::controllers::pods::is_over;
+use crate::object::Object;
+use crate::quantity::Quantity;
+use crate::store::Store;
+
+/// Amounts by the name of the resource.
+pub type Amounts = BTreeMap<String, Quantity>;
+
+/// What counts for a pod that asks for nothing.
+const LEAST_CPU: Quantity = Quantity::from_milli(100);
+const LEAST_MEMORY: Quantity = Quantity::from_milli(200 * 1024 * 1024 * 1000);
+
+/// What pods weigh when nodes are compared: something even where they ask for nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Nominal {
+    pub(super) cpu: Quantity,
+    pub(super) memory: Quantity,
+}
+
+impl Nominal {
+    pub(super) fn of(asked: &Amounts) -> Self {
+        let or =
+            |resource: &str, least| asked.get(resource).copied().filter(|it| *it > Quantity::ZERO).unwrap_or(least);
+        Self { cpu: or("cpu", LEAST_CPU), memory: or("memory", LEAST_MEMORY) }
+    }
+}
+
+/// A node with its pods.
+#[derive(Clone, Debug)]
+pub struct Room {
+    /// The node.
+    pub node: Arc<Object>,
+    /// The pods on it that are not at their end.
+    pub pods: Vec<Arc<Object>>,
+    has: Amounts,
+    used: Amounts,
+    pub(super) nominal: Nominal,
+    /// How many pods of each controller, by its UID, are there to stay.
+    families: BTreeMap<String, i64>,
+    /// Those of the pods that do not want to be with certain others.
+    pub(super) averse: Vec<Arc<Object>>,
+}
+
+/// What all containers of a pod ask for together.
+pub fn requests(pod: &Object) -> Amounts {
+    let mut sum = Amounts::new();
+    for container in pod.list("/spec/containers") {
+        add(&mut sum, &amounts(&container["resources"]["requests"]));
+    }
+    for container in pod.list("/spec/initContainers") {
+        for (resource, amount) in amounts(&container["resources"]["requests"]) {
+            let most = sum.entry(resource).or_default();
+            *most = amount.max(*most);
+        }
+    }
+    add(&mut sum, &amounts(pod.at("/spec/overhead")));
+    sum
+}
+
+/// Reads a list of resources.
+pub fn amounts(value: &Value) -> Amounts {
+    let fields = value.as_object().into_iter().flatten();
+    fields.map(|(resource, amount)| (resource.clone(), Quantity::of(amount))).collect()
+}
+
+fn add(sum: &mut Amounts, more: &Amounts) {
+    for (resource, amount) in more {
+        let total = sum.entry(resource.clone()).or_default();
+        *total = *total + *amount;
+    }
+}
+
+impl Room {
+    /// A node as it is.
+    pub fn of(store: &Store, node: Arc<Object>) -> Self {
+        let mut room = Self::empty(node);
+        let name = room.node.name().to_owned();
+        for (_, pod) in store.pods_on(&name).filter(|(_, pod)| !is_over(pod)) {
+            room.take(pod.clone());
+        }
+        room
+    }
+
+    /// A node without pods.
+    pub fn empty(node: Arc<Object>) -> Self {
+        let has = amounts(node.at("/status/allocatable"));
+        Self {
+            node,
+            pods: Vec::new(),
+            has,
+            used: Amounts::new(),
+            nominal: Nominal::default(),
+            families: BTreeMap::new(),
+            averse: Vec::new(),
+        }
+    }
+
+    /// Puts a pod there.
+    pub fn take(&mut self, pod: Arc<Object>) {
+        let asked = requests(&pod);
+        add(&mut self.used, &asked);
+        let more = Nominal::of(&asked);
+        self.nominal = Nominal { cpu: self.nominal.cpu + more.cpu, memory: self.nominal.memory + more.memory };
+        if let Some(owner) = pod.controller().filter(|_| pod.deletion().is_none()) {
+            *self.families.entry(owner.uid.to_owned()).or_default() += 1;
+        }
+        if !pod.at("/spec/affinity/podAntiAffinity").is_null() {
+            self.averse.push(pod.clone());
+        }
+        self.pods.push(pod);
+    }
+
+    /// How many pods of a controller are there to stay.
+    pub(super) fn siblings(&self, uid: &str) -> i64 {
+        self.families.get(uid).copied().unwrap_or(0)
+    }
+
+    /// How many pods it can hold.
+    pub fn places(&self) -> usize {
+        usize::try_from(self.amount("pods").milli() / 1000).unwrap_or(0)
+    }
+
+    /// How much it has.
+    pub fn amount(&self, resource: &str) -> Quantity {
+        self.has.get(resource).copied().unwrap_or_default()
+    }
+
+    /// How much of it is asked for.
+    pub fn used(&self, resource: &str) -> Quantity {
+        self.used.get(resource).copied().unwrap_or_default()
+    }
+}

@@ -1,0 +1,345 @@
+//! Holds every act of Spotalis against rules of its own, at the moment at which the act arrives at the API server.
+//!
+//! It sees the store as it is, not what a process believes; it shares no line with the decisions that it judges. A process
+//! sees the store late, so what is allowed is judged by every state of the last [`LAG`]: an act is wrong only if it was
+//! wrong all that time. Letters and numbers in messages are those of the properties in `docs/explanation/simulation.md`.
+
+mod facts;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use embedded_cluster::Cluster;
+use embedded_cluster::resource::Kind;
+use embedded_cluster::store::{Change, Key, Store};
+use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
+use serde_json::Value;
+
+pub use self::facts::Facts;
+use self::facts::{Capacity, capacity_of};
+use crate::wire::Call;
+
+/// How late a process may see what happened: a silent watch is believed for five seconds, and one that lags for as long as
+/// the longest fault that makes it lag.
+pub const LAG: SignedDuration = SignedDuration::from_millis(7_500);
+
+/// What an instance may write, and nothing else.
+const WRITES: [&str; 6] = [
+    "create pods/eviction",
+    "patch pods",
+    "create leases",
+    "patch leases",
+    "create events",
+    "patch events",
+];
+
+/// What the judge goes by.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// `controller.cooldown`.
+    pub cooldown: SignedDuration,
+    /// `controller.maxConcurrentDisruptions`.
+    pub limit: usize,
+    /// Where the Lease lies.
+    pub namespace: String,
+    /// The Lease.
+    pub lease: String,
+    /// The identity of each process, by its number.
+    pub identities: BTreeMap<u32, String>,
+}
+
+/// A workload: kind, namespace, name.
+pub type Workload = Key;
+
+/// One accepted eviction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Eviction {
+    /// When.
+    pub at: Timestamp,
+    /// Of which workload.
+    pub workload: Workload,
+    /// The pod.
+    pub pod: String,
+    /// Which process asked for it.
+    pub process: u32,
+}
+
+/// The judge. Clones are the same.
+#[derive(Clone)]
+pub struct Judge {
+    cluster: Cluster,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    rules: Rules,
+    /// The states of each workload, the newest last; of those older than the lag, only the newest.
+    past: BTreeMap<Workload, VecDeque<(Timestamp, Facts)>>,
+    evictions: Vec<Eviction>,
+    wrongs: Vec<String>,
+    /// When leadership changed hands.
+    terms: Vec<Timestamp>,
+    holder: String,
+    digest: u64,
+    changes: u64,
+}
+
+/// What was found when a request arrived, for when it is done.
+#[derive(Debug)]
+pub struct Verdict {
+    eviction: Option<Eviction>,
+    wrongs: Vec<String>,
+}
+
+impl Judge {
+    /// A judge of all that happens in the cluster from now on.
+    pub fn of(cluster: &Cluster, rules: Rules) -> Self {
+        let state = State {
+            rules,
+            past: BTreeMap::new(),
+            evictions: Vec::new(),
+            wrongs: Vec::new(),
+            terms: Vec::new(),
+            holder: String::new(),
+            digest: 0xcbf2_9ce4_8422_2325,
+            changes: 0,
+        };
+        let state = Arc::new(Mutex::new(state));
+        let (seen, clock) = (state.clone(), cluster.clock());
+        cluster.observe(move |store, change| seen.lock().see(store, change, clock.now()));
+        Self { cluster: cluster.clone(), state }
+    }
+
+    /// The identity of a process, which may be started later.
+    pub fn knows(&self, process: u32, identity: &str) {
+        self.state.lock().rules.identities.insert(process, identity.to_owned());
+    }
+
+    /// A request arrives: what is to be said about it if it is done.
+    pub(crate) fn arrives(&self, call: &Call, body: &Bytes) -> Verdict {
+        let mut wrongs = Vec::new();
+        if call.is_write() && !WRITES.contains(&call.site.as_str()) {
+            wrongs.push(format!("P15: process {} asked to {} {}/{}", call.process, call.site, call.namespace, call.name));
+        }
+        let now = self.cluster.now();
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let eviction = match call.site.as_str() {
+            "create pods/eviction" => {
+                let state = self.state.lock();
+                self.cluster.read(|store| state.judge_eviction(store, call, &body, now, &mut wrongs))
+            }
+            "patch pods" => {
+                self.cluster.read(|store| judge_seating(store, call, &body, &mut wrongs));
+                None
+            }
+            _ => None,
+        };
+        Verdict { eviction, wrongs }
+    }
+
+    /// It is done.
+    pub(crate) fn is_done(&self, verdict: Verdict, call: &Call, _body: &Bytes, code: u16) {
+        let mut state = self.state.lock();
+        if code < 300 || call.is_write() && !WRITES.contains(&call.site.as_str()) {
+            let at = self.cluster.now();
+            state.wrongs.extend(verdict.wrongs.into_iter().map(|wrong| format!("{at} {wrong}")));
+        }
+        if code < 300
+            && let Some(eviction) = verdict.eviction
+        {
+            state.evictions.push(eviction);
+        }
+    }
+
+    /// Something else that is wrong.
+    pub fn complain(&self, wrong: String) {
+        let at = self.cluster.now();
+        self.state.lock().wrongs.push(format!("{at} {wrong}"));
+    }
+
+    /// What was wrong so far.
+    pub fn wrongs(&self) -> Vec<String> {
+        self.state.lock().wrongs.clone()
+    }
+
+    /// The evictions so far.
+    pub fn evictions(&self) -> Vec<Eviction> {
+        self.state.lock().evictions.clone()
+    }
+
+    /// The workloads as they are.
+    pub fn workloads(&self) -> BTreeMap<Workload, Facts> {
+        let state = self.state.lock();
+        state.past.iter().filter_map(|(key, past)| Some((key.clone(), past.back()?.1.clone()))).collect()
+    }
+
+    /// A number that differs if anything that happened differs, and how many changes there were.
+    pub fn digest(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        (state.digest, state.changes)
+    }
+}
+
+impl State {
+    fn see(&mut self, store: &Store, change: &Change, now: Timestamp) {
+        self.changes += 1;
+        let text = change.after.as_ref().or(change.before.as_ref()).map(|object| object.json().to_string());
+        for byte in text.unwrap_or_default().bytes().chain(change.revision.to_le_bytes()) {
+            self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        match change.key.kind {
+            Kind::Lease if *change.key.name == *self.rules.lease => {
+                let holder = change.after.as_ref().and_then(|lease| lease.text("/spec/holderIdentity"));
+                let holder = holder.unwrap_or_default();
+                if holder != self.holder && !holder.is_empty() {
+                    self.terms.push(now);
+                }
+                holder.clone_into(&mut self.holder);
+            }
+            Kind::Deployment | Kind::StatefulSet => self.look(store, &change.key, now),
+            Kind::Pod | Kind::ReplicaSet => {
+                let object = change.after.as_ref().or(change.before.as_ref());
+                if let Some(workload) = object.and_then(|object| facts::workload_of(store, object)) {
+                    self.look(store, &workload, now);
+                }
+            }
+            Kind::Node | Kind::Namespace | Kind::PodDisruptionBudget => {
+                let known: Vec<Workload> = self.past.keys().cloned().collect();
+                known.iter().for_each(|workload| self.look(store, workload, now));
+            }
+            _ => {}
+        }
+    }
+
+    fn look(&mut self, store: &Store, workload: &Workload, now: Timestamp) {
+        let Some(facts) = Facts::of(store, workload) else {
+            self.past.remove(workload);
+            return;
+        };
+        let past = self.past.entry(workload.clone()).or_default();
+        past.push_back((now, facts));
+        while past.get(1).is_some_and(|(since, _)| now.duration_since(*since) > LAG) {
+            past.pop_front();
+        }
+    }
+
+    /// Whether something held at some time within the lag.
+    fn held(&self, workload: &Workload, holds: impl Fn(&Facts) -> bool) -> bool {
+        self.past.get(workload).is_some_and(|past| past.iter().any(|(_, facts)| holds(facts)))
+    }
+
+    fn judge_eviction(
+        &self,
+        store: &Store,
+        call: &Call,
+        body: &Value,
+        now: Timestamp,
+        wrongs: &mut Vec<String>,
+    ) -> Option<Eviction> {
+        let pod = store.get(&Key::new(Kind::Pod, &call.namespace, &call.name))?;
+        let mut wrong = |property: &str, why: String| {
+            wrongs.push(format!("{property}: process {} evicts {}/{}: {why}", call.process, call.namespace, call.name));
+        };
+        let fence = &body["deleteOptions"]["preconditions"];
+        if !fence["uid"].is_string() {
+            wrong("P4", "without a UID".to_owned());
+        }
+        if !fence["resourceVersion"].is_null() {
+            wrong("P4", "with a resourceVersion, which can cost a budget".to_owned());
+        }
+        if fence["uid"].as_str() != Some(pod.uid()) {
+            // The API server refuses that.
+            return None;
+        }
+        let Some(workload) = facts::workload_of(store, pod) else {
+            wrong("P4", "it belongs to no workload".to_owned());
+            return None;
+        };
+        let capacity = capacity_of(store, pod);
+        if !self.held(&workload, |facts| facts.opted_in) {
+            wrong("P4", "its workload is not opted in".to_owned());
+        }
+        if pod.annotation("karpenter.sh/do-not-disrupt") == Some("true") {
+            wrong("P4", "it asks not to be disrupted".to_owned());
+        }
+        if capacity == Capacity::Unknown {
+            wrong("P13", "it is of unknown type".to_owned());
+        }
+        if !self.held(&workload, |facts| facts.surplus_of(capacity)) {
+            let facts = self.past.get(&workload).and_then(|past| past.back()).map(|(_, facts)| facts.to_string());
+            wrong("P11", format!("there is none too many of {capacity:?}: {}", facts.unwrap_or_default()));
+        }
+        if !self.held(&workload, |facts| facts.keeps_floor_without(pod.name())) {
+            wrong("P1", "the floor would be broken".to_owned());
+        }
+        if !self.held(&workload, |facts| facts.others_are_ready(pod.name(), capacity)) {
+            wrong("P2", "another replica that stays is not ready".to_owned());
+        }
+        if !self.held(&workload, |facts| facts.is_settled) {
+            wrong("P2", "its workload is in a rollout or paused".to_owned());
+        }
+        let last = self.evictions.iter().rev().find(|eviction| eviction.workload == workload);
+        // What is read off the pods has whole seconds.
+        let shortest = self.rules.cooldown.saturating_sub(SignedDuration::from_secs(1));
+        if let Some(last) = last.filter(|last| now.duration_since(last.at) < shortest) {
+            wrong("P3", format!("{} after {}", now.duration_since(last.at), last.pod));
+        }
+        let identity = self.rules.identities.get(&call.process).map_or("", String::as_str);
+        if self.holder != identity {
+            wrong("P7", format!("{identity} does not lead, {:?} does", self.holder));
+        }
+        let under_way = self.under_way(store, now);
+        let recently = self.terms.iter().filter(|began| now.duration_since(**began) < ABANDONED).count();
+        // A new leader does not know what the one before had under way.
+        let limit = self.rules.limit * (1 + recently);
+        if under_way >= limit {
+            wrong("P3", format!("{under_way} moves are under way already"));
+        }
+        Some(Eviction { at: now, workload, pod: pod.name().to_owned(), process: call.process })
+    }
+
+    /// Evictions of the last minutes whose workloads are not whole again.
+    fn under_way(&self, store: &Store, now: Timestamp) -> usize {
+        let is_whole =
+            |workload: &Workload| Facts::of(store, workload).is_none_or(|facts| facts.ready >= facts.replicas);
+        let recent = self.evictions.iter().rev().take_while(|eviction| now.duration_since(eviction.at) < ABANDONED);
+        let workloads: std::collections::BTreeSet<&Workload> = recent.map(|eviction| &eviction.workload).collect();
+        workloads.into_iter().filter(|workload| !is_whole(workload)).count()
+    }
+}
+
+/// A move whose replacement is not ready by then counts no longer.
+const ABANDONED: SignedDuration = SignedDuration::from_mins(5);
+
+/// A slot may be written, with the cost that goes with it, on a pod of an opted-in workload, and over no cost of others.
+fn judge_seating(store: &Store, call: &Call, body: &Value, wrongs: &mut Vec<String>) {
+    let mut wrong = |why: &str| {
+        wrongs.push(format!("P4: process {} patches {}/{}: {why}", call.process, call.namespace, call.name));
+    };
+    const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+    let metadata = &body["metadata"];
+    if !metadata["uid"].is_string() || !metadata["resourceVersion"].is_string() {
+        wrong("without a fence");
+    }
+    let fields = body.as_object().map_or(0, serde_json::Map::len);
+    let within = metadata.as_object().into_iter().flat_map(|map| map.keys());
+    let allowed = |key: &String| ["uid", "resourceVersion", "annotations"].contains(&key.as_str());
+    let annotations = metadata["annotations"].as_object();
+    let ours = |key: &String| key == "spotalis.io/slot" || key == COST;
+    if fields != 1 || !within.clone().all(allowed) || !annotations.is_some_and(|map| map.keys().all(ours)) {
+        wrong("more than a slot");
+    }
+    let Some(pod) = store.get(&Key::new(Kind::Pod, &call.namespace, &call.name)) else { return };
+    let slot = pod.annotation("spotalis.io/slot");
+    if let Some(cost) = pod.annotation(COST)
+        && slot.is_none_or(|slot| cost != format!("-{slot}"))
+    {
+        wrong("over a cost that somebody else wrote");
+    }
+}
+
+/// How long after its last fault a run is given to come to rest.
+pub const REST: Duration = Duration::from_mins(45);

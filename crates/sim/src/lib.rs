@@ -1,0 +1,15 @@
+//! Spotalis on an embedded cluster, in virtual time: the real instances with their real clients, on a cluster that is a
+//! value, with a clock that jumps to the next thing that happens.
+//!
+//! [`plan`] says what a run consists of: a world, what happens to it, and what goes wrong. [`run`] runs it, [`judge`] holds
+//! every act against rules of its own, and [`shrink`] finds the least that still fails. The same plan gives the same
+//! run, to the byte. Nothing here is used by what it judges.
+
+pub mod chance;
+pub mod judge;
+pub mod plan;
+pub mod process;
+pub mod run;
+pub mod shrink;
+pub mod wire;
+pub mod world;

@@ -1,0 +1,263 @@
+//! What a run consists of: the world at the start, what happens in it and when, and what goes wrong.
+//!
+//! A plan is data: it is made from a seed, written down, made shorter, and run again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::chance::Chance;
+use crate::wire::{Call, Fate, Fault};
+use crate::world::NAMESPACE;
+
+/// A run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Decides what is random in the cluster itself.
+    pub seed: u64,
+    /// How many processes there are.
+    pub processes: u32,
+    /// Nodes of each type, and how many pods each takes.
+    pub nodes: (u32, u32),
+    /// The workloads at the start.
+    pub workloads: Vec<Workload>,
+    /// What happens, in order.
+    pub events: Vec<(Duration, Event)>,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// When nothing happens and nothing goes wrong any more.
+    pub calm_at: Duration,
+}
+
+/// What goes wrong with requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Faults {
+    /// So many of a thousand, whatever they are.
+    Random {
+        /// Its own.
+        seed: u64,
+        /// Of a thousand requests.
+        per_mille: u32,
+    },
+    /// These, by the number of the request.
+    These(BTreeMap<u64, Fault>),
+}
+
+/// A workload to be created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// Its name.
+    pub name: String,
+    /// A StatefulSet instead of a Deployment.
+    pub stateful: bool,
+    /// `spec.replicas`
+    pub replicas: u32,
+    /// Opted in from the start.
+    pub opted_in: bool,
+    /// The share on spot; absent, nobody asked.
+    pub percentage: Option<u32>,
+    /// Replicas that stay on on-demand.
+    pub floor: u32,
+    /// A budget that lets one pod at a time go.
+    pub budget: bool,
+    /// `podManagementPolicy: Parallel`, or a large surge.
+    pub hasty: bool,
+}
+
+/// Something that happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// `spec.replicas` is changed.
+    Scale(String, u32),
+    /// All pods are replaced, as by `kubectl rollout restart`.
+    Restart(String, u32),
+    /// The annotation is changed; absent, it is removed.
+    Percentage(String, Option<String>),
+    /// The annotation is changed.
+    Floor(String, String),
+    /// The label is set or removed.
+    OptIn(String, bool),
+    /// A pod is deleted by somebody: the so-manieth one of the workload.
+    DeletePod(String, u32),
+    /// A node is taken back, the so-manieth one; another of its type comes half a minute later.
+    Reclaim(u32, bool),
+    /// A node is closed to new pods, or opened.
+    Cordon(u32, bool),
+    /// A budget that allows nothing is there, or gone.
+    Block(String, bool),
+    /// A process ends in order, and another starts a little later.
+    Replace(u32),
+    /// A process ends all at once, and another starts a little later.
+    Crash(u32),
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn of(seed: u64) -> Self {
+        let mut chance = Chance::of(seed);
+        let workloads: Vec<Workload> = (0..chance.between(1, 4)).map(|number| workload(&mut chance, number)).collect();
+        let calm_at = Duration::from_secs(chance.between(240, 600).into());
+        let mut events = Vec::new();
+        for _ in 0..chance.between(0, 14) {
+            let at = chance.time(Duration::from_secs(20), calm_at);
+            events.push((at, event(&mut chance, &workloads)));
+        }
+        // What lasts has to be taken back, or there could be no rest.
+        for workload in &workloads {
+            events.push((calm_at, Event::Block(workload.name.clone(), false)));
+        }
+        events.extend((0..8).map(|node| (calm_at, Event::Cordon(node, false))));
+        events.sort_by_key(|(at, _)| *at);
+        let per_mille = *chance.pick(&[0, 0, 5, 20, 60, 150]);
+        Self {
+            seed,
+            processes: chance.between(1, 3),
+            nodes: (chance.between(2, 3), chance.between(30, 60)),
+            workloads,
+            events,
+            faults: Faults::Random { seed: chance.fork().between(0, u32::MAX).into(), per_mille },
+            calm_at,
+        }
+    }
+}
+
+fn workload(chance: &mut Chance, number: u32) -> Workload {
+    Workload {
+        name: format!("w{number}"),
+        stateful: chance.percent(25),
+        replicas: chance.between(1, 12),
+        opted_in: chance.percent(60),
+        percentage: chance.percent(85).then(|| *chance.pick(&[0, 25, 33, 50, 70, 80, 100])),
+        floor: *chance.pick(&[0, 0, 1, 1, 2, 4]),
+        budget: chance.percent(35),
+        hasty: chance.percent(50),
+    }
+}
+
+fn event(chance: &mut Chance, workloads: &[Workload]) -> Event {
+    let name = chance.pick(workloads).name.clone();
+    match chance.between(0, 15) {
+        0..=2 => Event::Scale(name, chance.between(0, 16)),
+        3 => Event::Restart(name, chance.between(0, 999)),
+        4 | 5 => Event::Percentage(name, chance.percent(90).then(|| chance.pick(&[0, 20, 50, 70, 100]).to_string())),
+        6 => Event::Percentage(name, Some("most".to_owned())),
+        7 => Event::Floor(name, chance.pick(&["0", "1", "3"]).to_string()),
+        8 => Event::OptIn(name, chance.percent(75)),
+        9 => Event::DeletePod(name, chance.between(0, 11)),
+        10 | 11 => Event::Reclaim(chance.between(0, 7), chance.percent(70)),
+        12 => Event::Cordon(chance.between(0, 7), true),
+        13 => Event::Block(name, true),
+        14 => Event::Replace(chance.between(0, 2)),
+        _ => Event::Crash(chance.between(0, 2)),
+    }
+}
+
+impl Workload {
+    /// The objects to create.
+    pub fn objects(&self) -> Vec<Value> {
+        let Self { name, stateful, replicas, opted_in, percentage, floor, budget, hasty } = self;
+        let mut labels = json!({});
+        if *opted_in {
+            labels["spotalis.io/enabled"] = json!("true");
+        }
+        let mut annotations = json!({"spotalis.io/min-on-demand": floor.to_string()});
+        if let Some(percentage) = percentage {
+            annotations["spotalis.io/spot-percentage"] = json!(percentage.to_string());
+        }
+        let mut spec = json!({
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {
+                    "terminationGracePeriodSeconds": 5,
+                    "containers": [{"name": "main", "image": "none", "resources": {"requests": {"cpu": "100m"}}}],
+                },
+            },
+        });
+        let kind = if *stateful {
+            spec["serviceName"] = json!(name);
+            spec["podManagementPolicy"] = json!(if *hasty { "Parallel" } else { "OrderedReady" });
+            "StatefulSet"
+        } else {
+            let surge = if *hasty { json!("100%") } else { json!(1) };
+            spec["strategy"] = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": 0}});
+            "Deployment"
+        };
+        let metadata = json!({"namespace": NAMESPACE, "name": name, "labels": labels, "annotations": annotations});
+        let mut objects = vec![json!({"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec})];
+        if *budget {
+            objects.push(pdb(name, name, json!({"maxUnavailable": 1})));
+        }
+        objects
+    }
+}
+
+/// A budget over the pods of a workload.
+pub fn pdb(name: &str, app: &str, spec: Value) -> Value {
+    let mut spec = spec;
+    spec["selector"] = json!({"matchLabels": {"app": app}});
+    json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+        "metadata": {"namespace": NAMESPACE, "name": name}, "spec": spec})
+}
+
+impl Faults {
+    /// As fate.
+    pub fn fate(&self) -> Box<dyn Fate> {
+        match self {
+            Self::Random { seed, per_mille } => Box::new(Random { chance: Chance::of(*seed), per_mille: *per_mille }),
+            Self::These(faults) => Box::new(These(faults.clone())),
+        }
+    }
+}
+
+struct Random {
+    chance: Chance,
+    per_mille: u32,
+}
+
+impl Fate for Random {
+    fn of(&mut self, call: &Call) -> Option<Fault> {
+        if !self.chance.per_mille(self.per_mille) {
+            return None;
+        }
+        let fault = if call.is_watch() {
+            *self.chance.pick(&Fault::OF_WATCHES)
+        } else {
+            *self.chance.pick(&Fault::OF_REQUESTS)
+        };
+        Some(match fault {
+            Fault::Late(_) => Fault::Late(self.chance.between(5, 2_500)),
+            Fault::LateAnswer(_) => Fault::LateAnswer(self.chance.between(5, 2_500)),
+            Fault::Cut(_) => Fault::Cut(self.chance.between(0, 20)),
+            other => other,
+        })
+    }
+}
+
+struct These(BTreeMap<u64, Fault>);
+
+impl Fate for These {
+    fn of(&mut self, call: &Call) -> Option<Fault> {
+        self.0.get(&call.number).copied()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, processes, nodes: (nodes, room), workloads, events, faults, calm_at } = self;
+        writeln!(f, "seed {seed}: {processes} processes, {nodes} nodes of each type for {room} pods, calm at {calm_at:?}")?;
+        for workload in workloads {
+            writeln!(f, "  {workload:?}")?;
+        }
+        for (at, event) in events.iter().filter(|(at, _)| at < calm_at) {
+            writeln!(f, "  {:>9.3} s  {event:?}", at.as_secs_f64())?;
+        }
+        match faults {
+            Faults::Random { seed, per_mille } => writeln!(f, "  faults: {per_mille} of 1000 requests, seed {seed}"),
+            Faults::These(faults) => writeln!(f, "  faults: {faults:?}"),
+        }
+    }
+}

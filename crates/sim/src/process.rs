@@ -1,0 +1,133 @@
+//! One instance of Spotalis as a process: it starts, it ends in order or all at once, and reviews reach it while it is
+//! ready.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kube::Client;
+use parking_lot::Mutex;
+use spotalis_config::Config;
+use spotalis_instance::{Instance, Surroundings};
+use spotalis_runtime::Clock;
+use spotalis_runtime::metrics::Metrics;
+use spotalis_webhook::admission::Admission;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::wire::Exchange;
+
+/// One running process. Dropping it crashes it.
+pub struct Process {
+    number: u32,
+    /// Cancelled when it is no more; its wire does that where it is to crash.
+    dead: CancellationToken,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    metrics: Metrics,
+    doors: Doors,
+}
+
+/// Where reviews come in: those processes that are ready, in turn, as behind a Service. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Doors(Arc<Mutex<Open>>);
+
+#[derive(Default)]
+struct Open {
+    doors: BTreeMap<u32, Door>,
+    turn: usize,
+}
+
+#[derive(Clone)]
+struct Door {
+    admission: Admission,
+    is_ready: Arc<dyn Fn() -> bool + Send + Sync>,
+    dead: CancellationToken,
+}
+
+impl Doors {
+    /// The answer of the next one in turn; an error is no answer.
+    pub async fn answer(&self, review: Bytes) -> Result<Bytes, String> {
+        let door = {
+            let mut open = self.0.lock();
+            open.turn += 1;
+            let ready: Vec<&Door> = open.doors.values().filter(|door| (door.is_ready)()).collect();
+            let turn = open.turn;
+            ready.get(turn.checked_rem(ready.len()).unwrap_or(0)).map(|door| (*door).clone())
+        };
+        let Some(Door { admission, is_ready: _, dead }) = door else {
+            return Err("connection refused".to_owned());
+        };
+        let reply = dead.run_until_cancelled(admission.answer(&review)).await;
+        reply.map(|reply| Bytes::from(reply.body)).ok_or_else(|| "connection reset".to_owned())
+    }
+}
+
+impl Process {
+    /// Starts one. Its identity differs from those of all before it.
+    pub fn start(number: u32, exchange: &Exchange, config: &Config, clock: Clock, doors: &Doors) -> Self {
+        let (dead, stop, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let surroundings = Surroundings {
+            client: Client::new(exchange.wire(number, dead.clone()), "default"),
+            clock,
+            config,
+            identity: identity(number),
+            peer_address: None,
+            build: ("simulated", "simulated"),
+        };
+        let instance = Instance::start(surroundings, &stop, &tasks);
+        let is_ready: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(instance.synced());
+        let Instance { admission, metrics, .. } = instance;
+        doors.0.lock().doors.insert(number, Door { admission, is_ready, dead: dead.clone() });
+        Self { number, dead, stop, tasks, metrics, doors: doors.clone() }
+    }
+
+    /// Its number.
+    pub const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Returns when it is no more.
+    pub async fn died(&self) {
+        self.dead.cancelled().await;
+    }
+
+    /// Whether it is no more.
+    pub fn is_dead(&self) -> bool {
+        self.dead.is_cancelled()
+    }
+
+    /// Ends it in order, as SIGTERM does.
+    pub async fn end(self) {
+        self.doors.0.lock().doors.remove(&self.number);
+        self.stop.cancel();
+        self.tasks.close();
+        tokio::select! {
+            biased;
+            () = self.dead.cancelled() => {}
+            () = self.tasks.wait() => {}
+        }
+    }
+
+    /// The sum of a metric over all its series.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics.encode();
+        let samples = text.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{'))
+        });
+        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.doors.0.lock().doors.remove(&self.number);
+        self.dead.cancel();
+        self.stop.cancel();
+    }
+}
+
+/// Who a process is in the Lease.
+pub fn identity(number: u32) -> String {
+    format!("spotalis-{number}")
+}

@@ -1,0 +1,289 @@
+//! Runs a plan: the world, the processes, what happens, and the rest afterwards; then looks whether everything came to rest
+//! where it should.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use embedded_cluster::resource::Kind;
+use jiff::SignedDuration;
+use serde_json::json;
+use spotalis_config::Config;
+use spotalis_runtime::Clock;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::judge::{Eviction, Judge, REST, Rules};
+use crate::plan::{Event, Plan, pdb};
+use crate::process::{Process, identity};
+use crate::wire::{Call, Exchange, Fault};
+use crate::world::{NAMESPACE, OWN_NAMESPACE, World};
+
+/// Until a process that ended has a successor.
+const RESTART: Duration = Duration::from_secs(3);
+/// In the last part of a run nothing may be moved any more.
+const QUIET: SignedDuration = SignedDuration::from_mins(10);
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What was wrong; nothing, if all is well.
+    pub wrongs: Vec<String>,
+    /// The evictions.
+    pub evictions: Vec<Eviction>,
+    /// What went wrong with which request, as it was planned.
+    pub faults: Vec<(Call, Fault)>,
+    /// All requests of the processes.
+    pub calls: Vec<Call>,
+    /// Differs if anything that happened differs.
+    pub digest: u64,
+    /// Changes of the store.
+    pub changes: u64,
+    /// Simulated time.
+    pub took: Duration,
+}
+
+/// Runs a plan to its end, on this thread.
+pub fn run(plan: &Plan) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O needs nothing of the system");
+    let outcome = runtime.block_on(Box::pin(live(plan)));
+    // Whatever waits still, nobody waits for.
+    runtime.shutdown_background();
+    outcome
+}
+
+struct Run {
+    world: World,
+    exchange: Exchange,
+    judge: Judge,
+    config: Config,
+    processes: BTreeMap<u32, Process>,
+    started: u32,
+    begun: Instant,
+}
+
+async fn live(plan: &Plan) -> Outcome {
+    let begun = Instant::now();
+    let config = Config::defaults();
+    let world = World::new(plan.seed, &config).await;
+    let controller = &config.settings.controller;
+    let rules = Rules {
+        cooldown: SignedDuration::try_from(controller.cooldown).expect("a short time"),
+        limit: controller.max_concurrent_disruptions as usize,
+        namespace: OWN_NAMESPACE.to_owned(),
+        lease: spotalis_instance::LEASE.to_owned(),
+        identities: BTreeMap::new(),
+    };
+    let judge = Judge::of(&world.cluster, rules);
+    let exchange = Exchange::new(world.cluster.clone(), judge.clone(), plan.faults.fate());
+    let mut run = Run { world, exchange, judge, config, processes: BTreeMap::new(), started: 0, begun };
+    run.begin(plan).await;
+    run.go_on(plan).await;
+    run.rest(plan).await;
+    run.close()
+}
+
+impl Run {
+    async fn begin(&mut self, plan: &Plan) {
+        let (nodes, room) = plan.nodes;
+        for number in 0..nodes {
+            self.world.add_node(&format!("spot-{number}"), "spot", room).await;
+            self.world.add_node(&format!("on-demand-{number}"), "on-demand", room).await;
+        }
+        for _ in 0..plan.processes {
+            self.start();
+        }
+        sleep(Duration::from_secs(2)).await;
+        for object in plan.workloads.iter().flat_map(crate::plan::Workload::objects) {
+            self.world.create(object).await;
+        }
+    }
+
+    fn start(&mut self) {
+        self.started += 1;
+        let number = self.started;
+        self.judge.knows(number, &identity(number));
+        let clock = Clock::starting_at(self.world.cluster.now());
+        let process = Process::start(number, &self.exchange, &self.config, clock, &self.world.doors);
+        self.processes.insert(number, process);
+    }
+
+    /// The events, and successors for processes that end.
+    async fn go_on(&mut self, plan: &Plan) {
+        let mut events = plan.events.iter();
+        let mut next = events.next();
+        let mut restarts: Vec<Instant> = Vec::new();
+        while let Some((at, event)) = next {
+            let due = self.begun + *at;
+            let restart = restarts.iter().min().copied();
+            tokio::select! {
+                biased;
+                number = died(&self.processes) => {
+                    self.processes.remove(&number);
+                    restarts.push(Instant::now() + RESTART);
+                }
+                () = until(restart) => {
+                    restarts.retain(|at| Some(*at) != restart);
+                    self.start();
+                }
+                () = sleep_until(due) => {
+                    if self.happens(event).await {
+                        restarts.push(Instant::now() + RESTART);
+                    }
+                    next = events.next();
+                }
+            }
+        }
+        sleep_until(self.begun + plan.calm_at).await;
+        self.exchange.calm();
+        // Those that died in the last moment have successors as well.
+        while let Some(number) = self.processes.iter().find(|(_, one)| one.is_dead()).map(|(number, _)| *number) {
+            self.processes.remove(&number);
+        }
+        while self.processes.len() < plan.processes as usize {
+            self.start();
+        }
+    }
+
+    /// Whether a process ended by it.
+    async fn happens(&mut self, event: &Event) -> bool {
+        let world = &self.world;
+        match event {
+            Event::Scale(name, replicas) => self.change(name, json!({"spec": {"replicas": replicas}})).await,
+            Event::Restart(name, number) => {
+                let metadata = json!({"annotations": {"restarted": number.to_string()}});
+                self.change(name, json!({"spec": {"template": {"metadata": metadata}}})).await;
+            }
+            Event::Percentage(name, value) => self.annotate(name, "spot-percentage", value.as_deref()).await,
+            Event::Floor(name, value) => self.annotate(name, "min-on-demand", Some(value)).await,
+            Event::OptIn(name, opted_in) => {
+                let value = opted_in.then_some("true");
+                self.change(name, json!({"metadata": {"labels": {"spotalis.io/enabled": value}}})).await;
+            }
+            Event::DeletePod(name, number) => {
+                let pods = world.names(Kind::Pod, Some(NAMESPACE));
+                let pods: Vec<String> = pods.into_iter().filter(|pod| pod.starts_with(&format!("{name}-"))).collect();
+                if let Some(pod) = pods.get(*number as usize % pods.len().max(1)) {
+                    world.delete(Kind::Pod, NAMESPACE, pod).await;
+                }
+            }
+            Event::Reclaim(number, spot) => self.reclaim(*number, *spot),
+            Event::Cordon(number, closed) => {
+                let nodes = world.names(Kind::Node, None);
+                if let Some(node) = nodes.get(*number as usize % nodes.len().max(1)) {
+                    world.change(Kind::Node, "", node, &json!({"spec": {"unschedulable": closed}})).await;
+                }
+            }
+            Event::Block(name, there) => {
+                let budget = format!("{name}-blocked");
+                world.delete(Kind::PodDisruptionBudget, NAMESPACE, &budget).await;
+                if *there {
+                    world.create(pdb(&budget, name, json!({"maxUnavailable": 0}))).await;
+                }
+            }
+            Event::Replace(number) => {
+                if let Some(process) = self.take(*number) {
+                    // It takes its time, in which other things happen.
+                    tokio::spawn(process.end());
+                    return true;
+                }
+            }
+            Event::Crash(number) => return self.take(*number).is_some(),
+        }
+        false
+    }
+
+    fn take(&mut self, number: u32) -> Option<Process> {
+        let running: Vec<u32> = self.processes.keys().copied().collect();
+        let chosen = running.get(number as usize % running.len().max(1))?;
+        self.processes.remove(chosen)
+    }
+
+    async fn change(&self, name: &str, patch: serde_json::Value) {
+        for kind in [Kind::Deployment, Kind::StatefulSet] {
+            self.world.change(kind, NAMESPACE, name, &patch).await;
+        }
+    }
+
+    async fn annotate(&self, name: &str, key: &str, value: Option<&str>) {
+        self.change(name, json!({"metadata": {"annotations": {format!("spotalis.io/{key}"): value}}})).await;
+    }
+
+    fn reclaim(&self, number: u32, spot: bool) {
+        let prefix = if spot { "spot-" } else { "on-demand-" };
+        let nodes = self.world.names(Kind::Node, None);
+        let nodes: Vec<String> = nodes.into_iter().filter(|node| node.starts_with(prefix)).collect();
+        let Some(node) = nodes.get(number as usize % nodes.len().max(1)).cloned() else { return };
+        let world = self.world.clone();
+        tokio::spawn(async move {
+            world.reclaim(&node, Duration::ZERO).await;
+            sleep(Duration::from_secs(30)).await;
+            let capacity = prefix.trim_end_matches('-');
+            world.add_node(&format!("{node}x"), capacity, 60).await;
+        });
+    }
+
+    /// Nothing happens any more; everything has to come to rest.
+    async fn rest(&mut self, plan: &Plan) {
+        sleep_until(self.begun + plan.calm_at + REST).await;
+    }
+
+    fn close(self) -> Outcome {
+        let Self { world, exchange, judge, config: _, processes, started: _, begun } = self;
+        let now = world.cluster.now();
+        for (workload, facts) in judge.workloads() {
+            if !facts.opted_in || facts.invalid || !facts.is_free {
+                continue;
+            }
+            if !facts.is_exact() || facts.ready < facts.replicas {
+                judge.complain(format!("P10: {} is not at rest where it should be: {facts}", workload.name));
+            }
+        }
+        for eviction in judge.evictions().into_iter().filter(|eviction| now.duration_since(eviction.at) < QUIET) {
+            judge.complain(format!("P11: {} is still moved at {}", eviction.workload.name, eviction.at));
+        }
+        for process in processes.values() {
+            let left = process.metric("spotalis_admission_reservations");
+            if left > 0.0 {
+                judge.complain(format!("P8: process {} holds {left} reservations", process.number()));
+            }
+        }
+        let leading = processes.values().filter(|process| process.metric("spotalis_leader") > 0.0).count();
+        if leading != 1 {
+            judge.complain(format!("P7: {leading} of {} processes lead", processes.len()));
+        }
+        let (digest, changes) = judge.digest();
+        Outcome {
+            wrongs: judge.wrongs(),
+            evictions: judge.evictions(),
+            faults: exchange.happened(),
+            calls: exchange.calls(),
+            digest,
+            changes,
+            took: begun.elapsed(),
+        }
+    }
+}
+
+async fn died(processes: &BTreeMap<u32, Process>) -> u32 {
+    let deaths = processes.iter().map(|(number, process)| {
+        Box::pin(async move {
+            process.died().await;
+            *number
+        })
+    });
+    let deaths: Vec<_> = deaths.collect();
+    if deaths.is_empty() {
+        return std::future::pending().await;
+    }
+    futures::future::select_all(deaths).await.0
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

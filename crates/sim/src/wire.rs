@@ -1,0 +1,380 @@
+//! The wire between one process and the API server: whatever can go wrong with a request goes wrong here.
+//!
+//! A request is known by its site (`create pods/eviction`) and by its number among all requests of the run. What is to
+//! happen to it is said by a [`Fate`]; whether that was right is the judge's, who sees every request as it arrives.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use embedded_cluster::{ApiService, Cluster};
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use http::{Method, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use crate::judge::Judge;
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// 500, and nothing was done.
+    Broken,
+    /// 409, and nothing was done.
+    Conflict,
+    /// 429 in plain text, and nothing was done: priority and fairness.
+    Overload,
+    /// The connection breaks before the request arrives.
+    Unsent,
+    /// It is done, and the connection breaks before the answer arrives.
+    Lost,
+    /// It arrives so many milliseconds late.
+    Late(u32),
+    /// Its answer arrives so many milliseconds late; of a watch, every event.
+    LateAnswer(u32),
+    /// The process ends before it is sent.
+    CrashBefore,
+    /// The process ends when it is done, before the answer arrives.
+    CrashAfter,
+    /// Of a watch: it ends after so many events.
+    Cut(u32),
+    /// Of a watch: every event comes twice.
+    Twice,
+    /// Of a watch: 410, its revision is too old.
+    Expired,
+}
+
+impl Fault {
+    /// What can go wrong with a request that is no watch.
+    pub const OF_REQUESTS: [Self; 9] = [
+        Self::Broken,
+        Self::Conflict,
+        Self::Overload,
+        Self::Unsent,
+        Self::Lost,
+        Self::Late(1_500),
+        Self::LateAnswer(1_500),
+        Self::CrashBefore,
+        Self::CrashAfter,
+    ];
+    /// What can go wrong with a watch.
+    pub const OF_WATCHES: [Self; 7] = [
+        Self::Broken,
+        Self::Unsent,
+        Self::LateAnswer(1_500),
+        Self::Cut(0),
+        Self::Cut(3),
+        Self::Twice,
+        Self::Expired,
+    ];
+}
+
+/// A request, as far as its fate may depend on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Its number among all requests of the run, from 1.
+    pub number: u64,
+    /// The number of the process.
+    pub process: u32,
+    /// Verb and resource, as `create pods/eviction`.
+    pub site: String,
+    /// Empty outside namespaces.
+    pub namespace: String,
+    /// Empty of a collection.
+    pub name: String,
+}
+
+impl Call {
+    /// Whether it is a watch.
+    pub fn is_watch(&self) -> bool {
+        self.site.starts_with("watch ")
+    }
+
+    /// Whether something is written.
+    pub fn is_write(&self) -> bool {
+        !["get ", "list ", "watch "].iter().any(|verb| self.site.starts_with(verb))
+    }
+
+    fn of(process: u32, number: u64, request: &http::request::Parts) -> Self {
+        let mut words = request.uri.path().split('/').filter(|word| !word.is_empty());
+        // `/api/v1` or `/apis/GROUP/VERSION`
+        let skipped = if words.next() == Some("api") { 1 } else { 2 };
+        let mut words = words.skip(skipped).peekable();
+        let mut namespace = "";
+        let mut first = words.next().unwrap_or_default();
+        if first == "namespaces" {
+            let name = words.next();
+            match (name, words.peek()) {
+                (Some(name), Some(_)) => {
+                    namespace = name;
+                    first = words.next().unwrap_or_default();
+                }
+                (name, _) => return Self::at(process, number, request, "namespaces", "", name.unwrap_or_default()),
+            }
+        }
+        let name = words.next().unwrap_or_default();
+        let resource = words.next().map_or_else(|| first.to_owned(), |subresource| format!("{first}/{subresource}"));
+        Self::at(process, number, request, &resource, namespace, name)
+    }
+
+    fn at(
+        process: u32,
+        number: u64,
+        request: &http::request::Parts,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Self {
+        let watches = request.uri.query().is_some_and(|query| query.split('&').any(|word| word.starts_with("watch=")));
+        let verb = match request.method {
+            Method::GET if watches => "watch",
+            Method::GET if name.is_empty() => "list",
+            Method::GET => "get",
+            Method::POST => "create",
+            Method::PUT => "update",
+            Method::PATCH => "patch",
+            Method::DELETE => "delete",
+            _ => "other",
+        };
+        let site = format!("{verb} {resource}");
+        Self { number, process, site, namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+}
+
+/// Says what goes wrong.
+pub trait Fate: Send {
+    /// With this request.
+    fn of(&mut self, call: &Call) -> Option<Fault>;
+}
+
+/// What all wires of a run share. Clones are the same.
+#[derive(Clone)]
+pub struct Exchange {
+    cluster: Cluster,
+    state: Arc<Mutex<State>>,
+    judge: Judge,
+}
+
+struct State {
+    calls: u64,
+    fate: Box<dyn Fate>,
+    happened: Vec<(Call, Fault)>,
+    sites: Vec<Call>,
+}
+
+impl Exchange {
+    /// Nothing was sent yet.
+    pub fn new(cluster: Cluster, judge: Judge, fate: Box<dyn Fate>) -> Self {
+        let state = State { calls: 0, fate, happened: Vec::new(), sites: Vec::new() };
+        Self { cluster, judge, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// A wire for a process. It is cut when `dead` is cancelled, and cancels it itself where the process is to crash.
+    pub fn wire(&self, process: u32, dead: CancellationToken) -> Wire {
+        Wire { api: self.cluster.service(), exchange: self.clone(), process, dead }
+    }
+
+    /// Nothing goes wrong from now on.
+    pub fn calm(&self) {
+        self.state.lock().fate = Box::new(Calm);
+    }
+
+    /// What went wrong so far, and with which request.
+    pub fn happened(&self) -> Vec<(Call, Fault)> {
+        self.state.lock().happened.clone()
+    }
+
+    /// All requests so far.
+    pub fn calls(&self) -> Vec<Call> {
+        self.state.lock().sites.clone()
+    }
+
+    fn meet(&self, process: u32, request: &http::request::Parts) -> (Call, Option<Fault>) {
+        let mut state = self.state.lock();
+        state.calls += 1;
+        let call = Call::of(process, state.calls, request);
+        let fault = state.fate.of(&call);
+        state.sites.push(call.clone());
+        if let Some(fault) = fault {
+            state.happened.push((call.clone(), fault));
+        }
+        (call, fault)
+    }
+}
+
+/// Nothing goes wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct Calm;
+
+impl Fate for Calm {
+    fn of(&mut self, _: &Call) -> Option<Fault> {
+        None
+    }
+}
+
+/// One process's way to the API server. Clones are the same.
+#[derive(Clone)]
+pub struct Wire {
+    api: ApiService,
+    exchange: Exchange,
+    process: u32,
+    dead: CancellationToken,
+}
+
+type Answer = UnsyncBoxBody<Bytes, io::Error>;
+
+fn broken() -> io::Error {
+    io::Error::from(io::ErrorKind::ConnectionReset)
+}
+
+impl Service<Request<kube::client::Body>> for Wire {
+    type Response = Response<Answer>;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<Response<Answer>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<kube::client::Body>) -> Self::Future {
+        let (wire, dead) = (self.clone(), self.dead.clone());
+        Box::pin(async move { dead.run_until_cancelled(wire.carry(request)).await.unwrap_or_else(|| Err(broken())) })
+    }
+}
+
+impl Wire {
+    async fn carry(self, request: Request<kube::client::Body>) -> io::Result<Response<Answer>> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        let (call, fault) = self.exchange.meet(self.process, &parts);
+        let request = Request::from_parts(parts, Full::new(body.clone()));
+        match fault {
+            None => self.forward(&call, request, &body).await,
+            Some(Fault::Broken) => Ok(status(500, "InternalError", "etcdserver: request timed out")),
+            Some(Fault::Conflict) => Ok(status(409, "Conflict", "the object has been modified")),
+            Some(Fault::Overload) => Ok(overload()),
+            Some(Fault::Unsent) => Err(broken()),
+            Some(Fault::Lost) => {
+                self.forward(&call, request, &body).await?;
+                Err(broken())
+            }
+            Some(Fault::Late(millis)) => {
+                sleep(Duration::from_millis(millis.into())).await;
+                self.forward(&call, request, &body).await
+            }
+            Some(Fault::LateAnswer(millis)) => {
+                let late = Duration::from_millis(millis.into());
+                let response = self.forward(&call, request, &body).await?;
+                if call.is_watch() {
+                    return Ok(response.map(|body| lagging(body, late)));
+                }
+                sleep(late).await;
+                Ok(response)
+            }
+            Some(Fault::CrashBefore) => self.die().await,
+            Some(Fault::CrashAfter) => {
+                self.forward(&call, request, &body).await?;
+                self.die().await
+            }
+            Some(Fault::Cut(events)) => {
+                let response = self.forward(&call, request, &body).await?;
+                Ok(response.map(|body| streaming(frames(body).take(events as usize).boxed())))
+            }
+            Some(Fault::Twice) => {
+                let response = self.forward(&call, request, &body).await?;
+                let twice = |piece: io::Result<Bytes>| match piece {
+                    Ok(bytes) => stream::iter([Ok(bytes.clone()), Ok(bytes)]).left_stream(),
+                    Err(error) => stream::iter([Err(error)]).right_stream(),
+                };
+                Ok(response.map(|body| streaming(frames(body).flat_map(twice).boxed())))
+            }
+            Some(Fault::Expired) => Ok(status(410, "Expired", "too old resource version")),
+        }
+    }
+
+    /// It arrives, and the judge sees it arrive.
+    async fn forward(&self, call: &Call, request: Request<Full<Bytes>>, body: &Bytes) -> io::Result<Response<Answer>> {
+        let verdict = self.exchange.judge.arrives(call, body);
+        let response = self.api.clone().call(request).await.map_err(io::Error::other)?;
+        self.exchange.judge.is_done(verdict, call, body, response.status().as_u16());
+        let dead = self.dead.clone();
+        Ok(response.map(|body| {
+            if call.is_watch() {
+                let pieces = body.map_err(|never| match never {}).into_data_stream();
+                streaming(pieces.take_until(async move { dead.cancelled().await }).boxed())
+            } else {
+                body.map_err(|never| match never {}).boxed_unsync()
+            }
+        }))
+    }
+
+    async fn die(&self) -> io::Result<Response<Answer>> {
+        self.dead.cancel();
+        std::future::pending().await
+    }
+}
+
+fn frames(body: Answer) -> BoxStream<'static, io::Result<Bytes>> {
+    body.into_data_stream().boxed()
+}
+
+fn streaming(pieces: BoxStream<'static, io::Result<Bytes>>) -> Answer {
+    StreamBody::new(pieces.map(|piece| piece.map(Frame::data))).boxed_unsync()
+}
+
+/// Every piece comes so much later than it was sent, in order; also while nobody asks for the next.
+fn lagging(body: Answer, late: Duration) -> Answer {
+    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut pieces = frames(body);
+        loop {
+            tokio::select! {
+                biased;
+                () = sender.closed() => return,
+                piece = pieces.next() => {
+                    let Some(piece) = piece else { return };
+                    if sender.send((tokio::time::Instant::now() + late, piece)).is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    });
+    let later = stream::unfold(receiver, |mut receiver| async move {
+        let (due, piece) = receiver.recv().await?;
+        tokio::time::sleep_until(due).await;
+        Some((piece, receiver))
+    });
+    streaming(later.boxed())
+}
+
+fn status(code: u16, reason: &str, message: &str) -> Response<Answer> {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message,
+        "reason": reason, "code": code});
+    answer(code, &status)
+}
+
+fn answer(code: u16, body: &Value) -> Response<Answer> {
+    let body = Full::new(Bytes::from(body.to_string())).map_err(|never| match never {}).boxed_unsync();
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(code).expect("a code of our own making");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+}
+
+fn overload() -> Response<Answer> {
+    let text = "Too many requests, please try again later.";
+    let mut response = Response::new(Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync());
+    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
+    response
+}
