@@ -6,6 +6,7 @@ mod bench;
 mod deny;
 mod docs;
 mod rig;
+mod sim;
 mod test;
 mod tidy;
 mod up;
@@ -38,6 +39,8 @@ enum Command {
     Test(test::TestOptions),
     /// What Spotalis costs, each figure beside its baseline from the same run.
     Bench(bench::BenchOptions),
+    /// Simulated clusters with faults, as many as one likes.
+    Sim(sim::SimOptions),
     /// The rules of the house that no compiler knows.
     Tidy,
     /// Write the reference pages that are drawn from the code.
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Rig(command) => rig::run(command).map(succeeded),
         Command::Test(options) => test::run(&options).map(succeeded),
         Command::Bench(options) => bench::run(&options).map(succeeded),
+        Command::Sim(options) => sim::run(&options),
         Command::Tidy => workspace::Workspace::read().and_then(|workspace| tidy::run(&workspace)).map(succeeded),
         Command::Docs(options) => docs::run(&options).map(succeeded),
     };

@@ -34,6 +34,12 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "spotalis-webhook",
         ],
     ),
+    // The world does not know whose rules it is tried with.
+    ("embedded-cluster", &[]),
+    (
+        "spotalis-sim",
+        &["embedded-cluster", "spotalis-config", "spotalis-runtime", "spotalis-webhook", "spotalis-instance"],
+    ),
     (
         "spotalis",
         &[

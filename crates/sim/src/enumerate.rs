@@ -1,0 +1,58 @@
+//! Every request of a quiet run, with everything that can go wrong with it: enumerated, not sampled.
+//!
+//! The run is a small one in which everything is done that balance does: a running workload is opted in and moved, seated,
+//! scaled and restarted, by two processes of which one ends. Each plan is that run with one fault.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::plan::{Event, Faults, Plan, Workload};
+use crate::run::run;
+use crate::wire::{Call, Fault};
+
+/// The run in which nothing goes wrong.
+pub fn quiet() -> Plan {
+    let at = Duration::from_secs;
+    let web = Workload {
+        name: "web".to_owned(),
+        stateful: false,
+        replicas: 4,
+        opted_in: false,
+        percentage: Some(50),
+        floor: 1,
+        budget: true,
+        hasty: false,
+    };
+    let db = Workload { name: "db".to_owned(), stateful: true, replicas: 3, budget: false, ..web.clone() };
+    let events = vec![
+        (at(30), Event::OptIn("web".to_owned(), true)),
+        (at(30), Event::OptIn("db".to_owned(), true)),
+        (at(120), Event::Percentage("web".to_owned(), Some("100".to_owned()))),
+        (at(150), Event::Replace(0)),
+        (at(170), Event::Scale("web".to_owned(), 7)),
+        (at(200), Event::Restart("db".to_owned(), 1)),
+    ];
+    Plan {
+        seed: 0,
+        processes: 2,
+        nodes: (2, 40),
+        workloads: vec![web, db],
+        events,
+        faults: Faults::These(BTreeMap::new()),
+        calm_at: Duration::from_mins(5),
+    }
+}
+
+/// All plans.
+pub fn plans() -> Vec<Plan> {
+    let quiet = quiet();
+    let calls = run(&quiet).calls;
+    let faults = |call: &Call| if call.is_watch() { Fault::OF_WATCHES.to_vec() } else { Fault::OF_REQUESTS.to_vec() };
+    let worth = |call: &&Call| call.site != "get leases" && call.site != "patch leases" || call.number % 7 == 0;
+    calls
+        .iter()
+        .filter(worth)
+        .flat_map(|call| faults(call).into_iter().map(|fault| (call.number, fault)))
+        .map(|(number, fault)| Plan { faults: Faults::These(BTreeMap::from([(number, fault)])), ..quiet.clone() })
+        .collect()
+}

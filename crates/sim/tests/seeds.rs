@@ -1,0 +1,157 @@
+//! A few seeds, the same one twice, and a judge that can say no. Thousands of seeds are `cargo xtask sim`'s.
+
+#![expect(clippy::unwrap_used, reason = "all of this is a test")]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use spotalis_config::Config;
+use spotalis_sim::enumerate;
+use spotalis_sim::judge::{Judge, Rules};
+use spotalis_sim::plan::Plan;
+use spotalis_sim::run::run;
+use spotalis_sim::wire::{Calm, Exchange};
+use spotalis_sim::world::{NAMESPACE, World};
+use tokio_util::sync::CancellationToken;
+
+#[test]
+fn a_few_seeds_are_right() {
+    for seed in 0..4 {
+        let outcome = run(&Plan::of(seed));
+        assert_eq!(outcome.wrongs, [""; 0], "seed {seed}");
+        assert!(outcome.took > Duration::from_mins(45), "it rests to the end");
+    }
+}
+
+#[test]
+fn the_same_plan_is_the_same_run() {
+    let plan = enumerate::quiet();
+    let (first, second) = (run(&plan), run(&plan));
+    assert_eq!(first.digest, second.digest);
+    assert_eq!(first, second);
+    let other = run(&Plan { seed: 1, ..plan });
+    assert_ne!(first.digest, other.digest, "another seed is another run");
+}
+
+/// The quiet run does what balance does: otherwise nothing could go wrong in it.
+#[test]
+fn the_quiet_run_comes_by_every_site() {
+    let outcome = run(&enumerate::quiet());
+    assert_eq!(outcome.wrongs, [""; 0]);
+    assert!(outcome.evictions.len() >= 4, "{:?}", outcome.evictions);
+    for site in ["create pods/eviction", "patch pods", "create leases", "patch leases", "create events", "watch pods"] {
+        assert!(outcome.calls.iter().any(|call| call.site == site), "{site}");
+    }
+}
+
+/// A world in which two pods of one workload are ready, one on each type as is wanted, and somebody who acts in it.
+struct Stage {
+    world: World,
+    judge: Judge,
+    client: kube::Client,
+}
+
+impl Stage {
+    async fn set() -> Self {
+        let config = Config::defaults();
+        let world = World::new(0, &config).await;
+        let rules = Rules {
+            cooldown: SignedDuration::from_secs(10),
+            limit: 5,
+            namespace: "spotalis-system".to_owned(),
+            lease: "spotalis-controller".to_owned(),
+            identities: [(1, "rogue".to_owned())].into(),
+        };
+        let judge = Judge::of(&world.cluster, rules);
+        for capacity in ["spot", "on-demand"] {
+            world.add_node(capacity, capacity, 10).await;
+        }
+        let annotations = json!({"spotalis.io/spot-percentage": "50", "spotalis.io/min-on-demand": "1"});
+        let labels = json!({"spotalis.io/enabled": "true"});
+        let spread = json!([{"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": {"matchLabels": {"app": "web"}}}]);
+        let containers = json!([{"name": "main", "image": "none"}]);
+        world
+            .create(json!({
+                "apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": {"namespace": NAMESPACE, "name": "web", "labels": labels, "annotations": annotations},
+                "spec": {
+                    "replicas": 2, "selector": {"matchLabels": {"app": "web"}},
+                    "template": {
+                        "metadata": {"labels": {"app": "web"}},
+                        "spec": {"containers": containers, "topologySpreadConstraints": spread},
+                    },
+                },
+            }))
+            .await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        let exchange = Exchange::new(world.cluster.clone(), judge.clone(), Box::new(Calm));
+        let client = kube::Client::new(exchange.wire(1, CancellationToken::new()), "default");
+        Self { world, judge, client }
+    }
+
+    fn pod_on(&self, node: &str) -> (String, String) {
+        self.world.cluster.read(|store| {
+            let pod = store.pods_on(node).next().unwrap().1;
+            (pod.name().to_owned(), pod.uid().to_owned())
+        })
+    }
+
+    async fn evict(&self, pod: &str, preconditions: Value) {
+        let body = json!({"apiVersion": "policy/v1", "kind": "Eviction",
+            "metadata": {"namespace": NAMESPACE, "name": pod}, "deleteOptions": {"preconditions": preconditions}});
+        self.send("POST", &format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction"), body).await;
+    }
+
+    async fn send(&self, method: &str, path: &str, body: Value) {
+        let content_type = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let request = http::Request::builder().method(method).uri(path).header("content-type", content_type);
+        let body = kube::client::Body::from(Bytes::from(body.to_string()).to_vec());
+        self.client.send(request.body(body).unwrap()).await.unwrap();
+    }
+
+    /// What was said against what was done, by the property's letter.
+    fn properties(&self) -> Vec<String> {
+        let word = |wrong: &String| wrong.split([' ', ':']).find(|word| word.starts_with('P')).unwrap().to_owned();
+        self.judge.wrongs().iter().map(word).collect()
+    }
+}
+
+/// Whoever evicts what is exact, without leading, hears of it.
+#[tokio::test(start_paused = true)]
+async fn the_judge_says_no() {
+    let stage = Stage::set().await;
+    let (pod, uid) = stage.pod_on("on-demand");
+    stage.evict(&pod, json!({"uid": uid})).await;
+    let said = stage.properties();
+    for property in ["P1", "P7", "P11"] {
+        assert!(said.iter().any(|one| one == property), "{property} is not in {:#?}", stage.judge.wrongs());
+    }
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let (pod, _) = stage.pod_on("spot");
+    stage.evict(&pod, json!({})).await;
+    let said = stage.properties();
+    for property in ["P3", "P4"] {
+        assert!(said.iter().any(|one| one == property), "{property} is not in {:#?}", stage.judge.wrongs());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_judge_knows_what_may_be_written() {
+    let stage = Stage::set().await;
+    let (pod, uid) = stage.pod_on("spot");
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}");
+    let fence = |annotations: Value| {
+        let version = stage.world.cluster.read(|store| store.pods_on("spot").next().unwrap().1.revision().to_string());
+        json!({"metadata": {"uid": uid, "resourceVersion": version, "annotations": annotations}})
+    };
+    stage.send("PATCH", &path, fence(json!({"spotalis.io/slot": "1"}))).await;
+    assert_eq!(stage.judge.wrongs(), [""; 0], "a slot may be written");
+    stage.send("PATCH", &path, fence(json!({"example.com/other": "1"}))).await;
+    assert_eq!(stage.properties(), ["P4"], "and nothing else");
+    let scale = json!({"spec": {"replicas": 3}});
+    stage.send("PATCH", &format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments/web"), scale).await;
+    assert_eq!(stage.properties(), ["P4", "P15"]);
+}
