@@ -37,7 +37,8 @@ impl Quantity {
         if whole.len() + fraction.len() == 0 || whole.len() + fraction.len() > 20 || fraction.contains('.') {
             return None;
         }
-        let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
+        let digits: i128 =
+            if fraction.is_empty() { whole.parse() } else { format!("{whole}{fraction}").parse() }.ok()?;
         let (factor, exponent) = scale(suffix)?;
         let exponent = exponent + 3 - i32::try_from(fraction.len()).ok()?;
         let product = digits.checked_mul(factor)?;

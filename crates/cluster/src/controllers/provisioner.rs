@@ -69,8 +69,13 @@ impl Controller for Provisioner {
         // The big ones first, for the small ones fit in beside them.
         pods.sort_by_key(|pod| {
             let asked = requests(pod);
-            let of = |resource: &str| Reverse(asked.get(resource).copied().unwrap_or_default());
-            (of("cpu"), of("memory"), pod.created(), pod.namespace().to_owned(), pod.name().to_owned())
+            (
+                Reverse(asked.cpu),
+                Reverse(asked.memory),
+                pod.created(),
+                pod.namespace().to_owned(),
+                pod.name().to_owned(),
+            )
         });
         let mut plan = Plan::of(store);
         pods.into_iter().for_each(|pod| plan.provide(pod));

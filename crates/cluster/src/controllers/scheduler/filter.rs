@@ -8,7 +8,6 @@ use super::room::{Amounts, Room, requests};
 use super::spread::Spread;
 use crate::matching::{Taint, tolerates, untolerated, wants};
 use crate::object::Object;
-use crate::quantity::Quantity;
 use crate::store::Store;
 
 /// Why a node does not take a pod.
@@ -129,9 +128,9 @@ fn by_node(pod: &Object, node: &Object) -> Option<Reason> {
 
 fn lacks(room: &Room, wanted: &Amounts) -> Vec<Reason> {
     let full = (room.pods.len() + 1 > room.places()).then_some(Reason::TooManyPods);
-    let short = wanted.iter().filter(|(_, amount)| **amount > Quantity::ZERO).filter_map(|(resource, amount)| {
+    let short = wanted.iter().filter_map(|(resource, amount)| {
         let has = room.amount(resource);
-        (room.used(resource) + *amount > has).then(|| Reason::Insufficient(resource.clone(), *amount <= has))
+        (room.used(resource) + amount > has).then(|| Reason::Insufficient(resource.to_owned(), amount <= has))
     });
     full.into_iter().chain(short).collect()
 }

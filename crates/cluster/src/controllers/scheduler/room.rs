@@ -10,8 +10,58 @@ use crate::object::Object;
 use crate::quantity::Quantity;
 use crate::store::Store;
 
-/// Amounts by the name of the resource.
-pub type Amounts = BTreeMap<String, Quantity>;
+/// Amounts of resources. The two that nearly everybody asks for have places of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Amounts {
+    /// `cpu`
+    pub cpu: Quantity,
+    /// `memory`
+    pub memory: Quantity,
+    /// All others, by their names.
+    others: BTreeMap<String, Quantity>,
+}
+
+impl Amounts {
+    /// Reads a list of resources.
+    pub fn of(value: &Value) -> Self {
+        let mut amounts = Self::default();
+        for (resource, amount) in value.as_object().into_iter().flatten() {
+            *amounts.place(resource) = Quantity::of(amount);
+        }
+        amounts
+    }
+
+    fn place(&mut self, resource: &str) -> &mut Quantity {
+        match resource {
+            "cpu" => &mut self.cpu,
+            "memory" => &mut self.memory,
+            _ => self.others.entry(resource.to_owned()).or_default(),
+        }
+    }
+
+    /// How much of a resource.
+    pub fn get(&self, resource: &str) -> Quantity {
+        match resource {
+            "cpu" => self.cpu,
+            "memory" => self.memory,
+            _ => self.others.get(resource).copied().unwrap_or_default(),
+        }
+    }
+
+    /// All that is more than nothing, in the order of names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Quantity)> {
+        let others = self.others.iter().map(|(resource, amount)| (resource.as_str(), *amount));
+        let all = [("cpu", self.cpu), ("memory", self.memory)].into_iter().chain(others);
+        all.filter(|(_, amount)| *amount > Quantity::ZERO)
+    }
+
+    fn add(&mut self, more: &Self) {
+        for (resource, amount) in more.iter() {
+            let place = self.place(resource);
+            *place = *place + amount;
+        }
+    }
+}
 
 /// What counts for a pod that asks for nothing.
 const LEAST_CPU: Quantity = Quantity::from_milli(100);
@@ -26,9 +76,8 @@ pub(super) struct Nominal {
 
 impl Nominal {
     pub(super) fn of(asked: &Amounts) -> Self {
-        let or =
-            |resource: &str, least| asked.get(resource).copied().filter(|it| *it > Quantity::ZERO).unwrap_or(least);
-        Self { cpu: or("cpu", LEAST_CPU), memory: or("memory", LEAST_MEMORY) }
+        let or = |amount: Quantity, least| if amount > Quantity::ZERO { amount } else { least };
+        Self { cpu: or(asked.cpu, LEAST_CPU), memory: or(asked.memory, LEAST_MEMORY) }
     }
 }
 
@@ -50,31 +99,18 @@ pub struct Room {
 
 /// What all containers of a pod ask for together.
 pub fn requests(pod: &Object) -> Amounts {
-    let mut sum = Amounts::new();
+    let mut sum = Amounts::default();
     for container in pod.list("/spec/containers") {
-        add(&mut sum, &amounts(&container["resources"]["requests"]));
+        sum.add(&Amounts::of(&container["resources"]["requests"]));
     }
     for container in pod.list("/spec/initContainers") {
-        for (resource, amount) in amounts(&container["resources"]["requests"]) {
-            let most = sum.entry(resource).or_default();
+        for (resource, amount) in Amounts::of(&container["resources"]["requests"]).iter() {
+            let most = sum.place(resource);
             *most = amount.max(*most);
         }
     }
-    add(&mut sum, &amounts(pod.at("/spec/overhead")));
+    sum.add(&Amounts::of(pod.at("/spec/overhead")));
     sum
-}
-
-/// Reads a list of resources.
-pub fn amounts(value: &Value) -> Amounts {
-    let fields = value.as_object().into_iter().flatten();
-    fields.map(|(resource, amount)| (resource.clone(), Quantity::of(amount))).collect()
-}
-
-fn add(sum: &mut Amounts, more: &Amounts) {
-    for (resource, amount) in more {
-        let total = sum.entry(resource.clone()).or_default();
-        *total = *total + *amount;
-    }
 }
 
 impl Room {
@@ -90,12 +126,12 @@ impl Room {
 
     /// A node without pods.
     pub fn empty(node: Arc<Object>) -> Self {
-        let has = amounts(node.at("/status/allocatable"));
+        let has = Amounts::of(node.at("/status/allocatable"));
         Self {
             node,
             pods: Vec::new(),
             has,
-            used: Amounts::new(),
+            used: Amounts::default(),
             nominal: Nominal::default(),
             families: BTreeMap::new(),
             averse: Vec::new(),
@@ -105,7 +141,7 @@ impl Room {
     /// Puts a pod there.
     pub fn take(&mut self, pod: Arc<Object>) {
         let asked = requests(&pod);
-        add(&mut self.used, &asked);
+        self.used.add(&asked);
         let more = Nominal::of(&asked);
         self.nominal = Nominal { cpu: self.nominal.cpu + more.cpu, memory: self.nominal.memory + more.memory };
         if let Some(owner) = pod.controller().filter(|_| pod.deletion().is_none()) {
@@ -129,11 +165,11 @@ impl Room {
 
     /// How much it has.
     pub fn amount(&self, resource: &str) -> Quantity {
-        self.has.get(resource).copied().unwrap_or_default()
+        self.has.get(resource)
     }
 
     /// How much of it is asked for.
     pub fn used(&self, resource: &str) -> Quantity {
-        self.used.get(resource).copied().unwrap_or_default()
+        self.used.get(resource)
     }
 }

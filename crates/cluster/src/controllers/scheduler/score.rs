@@ -13,13 +13,14 @@ use crate::store::Store;
 /// The best of these nodes.
 pub(super) fn best(store: &Store, rooms: &[Room], fits: &[usize], pod: &Object) -> usize {
     let of = |score: &dyn Fn(&Room) -> i64| fits.iter().map(|place| score(&rooms[*place])).collect::<Vec<i64>>();
+    let asked = Nominal::of(&requests(pod));
     let unwelcome = of(&|room| i64::try_from(unwelcome(pod, &room.node)).unwrap_or(i64::MAX));
     let views = [
         (3, fewest(&unwelcome)),
         (2, most(&of(&|room| preference(pod, &room.node)))),
         (2, fewest(&spread::crowding(rooms, fits, pod))),
         (2, between(&affinity::preference(store, rooms, fits, pod))),
-        (1, of(&|room| free(room, pod))),
+        (1, of(&|room| free(room, asked))),
     ];
     let total = |nth: usize| views.iter().map(|(weight, scores)| weight * scores[nth]).sum::<i64>();
     // The first of the best, and they come in the order of their names.
@@ -50,8 +51,7 @@ fn between(values: &[i64]) -> Vec<i64> {
 }
 
 /// The part of cpu and memory that would be left, in hundredths.
-fn free(room: &Room, pod: &Object) -> i64 {
-    let asked = Nominal::of(&requests(pod));
+fn free(room: &Room, asked: Nominal) -> i64 {
     let left = |resource: &str, used: Quantity| {
         let has = room.amount(resource).milli();
         if has <= 0 { 0 } else { (has - used.milli()).max(0) * 100 / has }

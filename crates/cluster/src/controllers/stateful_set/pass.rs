@@ -137,8 +137,7 @@ impl Pass<'_> {
 
     /// The pod with a number: of the old revision below the partition, else of the new one.
     fn pod(&self, ordinal: i64) -> Value {
-        let rolling = self.set.text("/spec/updateStrategy/type") != Some("OnDelete");
-        let old = rolling && ordinal < ordinals(self.set).start + self.partition();
+        let old = ordinal < ordinals(self.set).start + self.partition();
         let revision = if old { self.revisions.current } else { self.revisions.update };
         let mut pod = from_template(&template(revision), self.set);
         let name = format!("{}-{ordinal}", self.set.name());

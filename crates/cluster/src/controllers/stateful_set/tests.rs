@@ -138,6 +138,8 @@ fn pods_of_an_old_revision_are_replaced_from_the_highest_down_to_the_partition()
         set
     };
     assert_eq!(short(&look(broken(to(0)), &["1", "2"], &["-1", "-1", "-1"])), "delete Pod db-2");
+    assert_eq!(short(&look(broken(to(0)), &["1", "2"], &["+1", "+1", "-2"])), STATUS);
+    assert_eq!(short(&look(broken(to(0)), &["1", "2"], &["-1", "-1", "+2"])), "delete Pod db-1");
     assert_eq!(short(&look(to(0), &["1", "2"], &["-1", "-1", "-1"])), STATUS);
 }
 
