@@ -14,6 +14,7 @@ impl Chance {
     }
 
     /// Another source, for a purpose of its own: what one is asked does not change what the other says.
+    #[must_use]
     pub fn fork(&mut self) -> Self {
         Self(self.next())
     }

@@ -17,16 +17,19 @@ pub fn quiet() -> Plan {
         name: "web".to_owned(),
         stateful: false,
         replicas: 4,
-        opted_in: false,
-        percentage: Some(50),
+        opted_in: true,
+        percentage: Some(0),
         floor: 1,
         budget: true,
         hasty: false,
     };
     let db = Workload { name: "db".to_owned(), stateful: true, replicas: 3, budget: false, ..web.clone() };
+    let old = Workload { name: "old".to_owned(), opted_in: false, percentage: Some(50), ..web.clone() };
+    let half = || Some("50".to_owned());
     let events = vec![
-        (at(30), Event::OptIn("web".to_owned(), true)),
-        (at(30), Event::OptIn("db".to_owned(), true)),
+        (at(30), Event::OptIn("old".to_owned(), true)),
+        (at(30), Event::Percentage("web".to_owned(), half())),
+        (at(30), Event::Percentage("db".to_owned(), half())),
         (at(120), Event::Percentage("web".to_owned(), Some("100".to_owned()))),
         (at(150), Event::Replace(0)),
         (at(170), Event::Scale("web".to_owned(), 7)),
@@ -36,7 +39,7 @@ pub fn quiet() -> Plan {
         seed: 0,
         processes: 2,
         nodes: (2, 40),
-        workloads: vec![web, db],
+        workloads: vec![web, db, old],
         events,
         faults: Faults::These(BTreeMap::new()),
         calm_at: Duration::from_mins(5),
@@ -48,7 +51,9 @@ pub fn plans() -> Vec<Plan> {
     let quiet = quiet();
     let calls = run(&quiet).calls;
     let faults = |call: &Call| if call.is_watch() { Fault::OF_WATCHES.to_vec() } else { Fault::OF_REQUESTS.to_vec() };
-    let worth = |call: &&Call| call.site != "get leases" && call.site != "patch leases" || call.number % 7 == 0;
+    // Renewals of the Lease are all alike.
+    let worth =
+        |call: &&Call| call.site != "get leases" && call.site != "patch leases" || call.number.is_multiple_of(7);
     calls
         .iter()
         .filter(worth)

@@ -27,14 +27,8 @@ use crate::wire::Call;
 pub const LAG: SignedDuration = SignedDuration::from_millis(7_500);
 
 /// What an instance may write, and nothing else.
-const WRITES: [&str; 6] = [
-    "create pods/eviction",
-    "patch pods",
-    "create leases",
-    "patch leases",
-    "create events",
-    "patch events",
-];
+const WRITES: [&str; 6] =
+    ["create pods/eviction", "patch pods", "create leases", "patch leases", "create events", "patch events"];
 
 /// What the judge goes by.
 #[derive(Clone, Debug)]
@@ -122,7 +116,8 @@ impl Judge {
     pub(crate) fn arrives(&self, call: &Call, body: &Bytes) -> Verdict {
         let mut wrongs = Vec::new();
         if call.is_write() && !WRITES.contains(&call.site.as_str()) {
-            wrongs.push(format!("P15: process {} asked to {} {}/{}", call.process, call.site, call.namespace, call.name));
+            wrongs
+                .push(format!("P15: process {} asked to {} {}/{}", call.process, call.site, call.namespace, call.name));
         }
         let now = self.cluster.now();
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
@@ -155,7 +150,7 @@ impl Judge {
     }
 
     /// Something else that is wrong.
-    pub fn complain(&self, wrong: String) {
+    pub fn complain(&self, wrong: &str) {
         let at = self.cluster.now();
         self.state.lock().wrongs.push(format!("{at} {wrong}"));
     }
@@ -189,6 +184,12 @@ impl State {
         let text = change.after.as_ref().or(change.before.as_ref()).map(|object| object.json().to_string());
         for byte in text.unwrap_or_default().bytes().chain(change.revision.to_le_bytes()) {
             self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        if let Some(path) = std::env::var_os("SIM_TRACE") {
+            use std::io::Write as _;
+            let mut file = std::fs::File::options().append(true).create(true).open(path).expect("trace");
+            let text = change.after.as_ref().or(change.before.as_ref()).map(|object| object.json().to_string());
+            writeln!(file, "{now} {} {} {}/{} {}", change.revision, change.key.kind, change.key.namespace, change.key.name, text.unwrap_or_default()).expect("trace");
         }
         match change.key.kind {
             Kind::Lease if *change.key.name == *self.rules.lease => {
@@ -227,8 +228,11 @@ impl State {
     }
 
     /// Whether something held at some time within the lag.
-    fn held(&self, workload: &Workload, holds: impl Fn(&Facts) -> bool) -> bool {
-        self.past.get(workload).is_some_and(|past| past.iter().any(|(_, facts)| holds(facts)))
+    fn held(&self, workload: &Workload, now: Timestamp, holds: impl Fn(&Facts) -> bool) -> bool {
+        let Some(past) = self.past.get(workload) else { return false };
+        // A state lasts until the next one.
+        let ends = past.iter().skip(1).map(|(since, _)| *since).chain([Timestamp::MAX]);
+        past.iter().zip(ends).any(|((_, facts), end)| now.duration_since(end) < LAG && holds(facts))
     }
 
     fn judge_eviction(
@@ -259,7 +263,7 @@ impl State {
             return None;
         };
         let capacity = capacity_of(store, pod);
-        if !self.held(&workload, |facts| facts.opted_in) {
+        if !self.held(&workload, now, |facts| facts.opted_in) {
             wrong("P4", "its workload is not opted in".to_owned());
         }
         if pod.annotation("karpenter.sh/do-not-disrupt") == Some("true") {
@@ -268,17 +272,17 @@ impl State {
         if capacity == Capacity::Unknown {
             wrong("P13", "it is of unknown type".to_owned());
         }
-        if !self.held(&workload, |facts| facts.surplus_of(capacity)) {
+        if !self.held(&workload, now, |facts| facts.surplus_of(capacity)) {
             let facts = self.past.get(&workload).and_then(|past| past.back()).map(|(_, facts)| facts.to_string());
             wrong("P11", format!("there is none too many of {capacity:?}: {}", facts.unwrap_or_default()));
         }
-        if !self.held(&workload, |facts| facts.keeps_floor_without(pod.name())) {
+        if !self.held(&workload, now, |facts| facts.keeps_floor_without(pod.name())) {
             wrong("P1", "the floor would be broken".to_owned());
         }
-        if !self.held(&workload, |facts| facts.others_are_ready(pod.name(), capacity)) {
+        if !self.held(&workload, now, |facts| facts.others_are_ready(pod.name(), capacity)) {
             wrong("P2", "another replica that stays is not ready".to_owned());
         }
-        if !self.held(&workload, |facts| facts.is_settled) {
+        if !self.held(&workload, now, |facts| facts.is_settled) {
             wrong("P2", "its workload is in a rollout or paused".to_owned());
         }
         let last = self.evictions.iter().rev().find(|eviction| eviction.workload == workload);
@@ -311,6 +315,9 @@ impl State {
     }
 }
 
+/// Orders the pods that a scale-down removes.
+const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
 /// A move whose replacement is not ready by then counts no longer.
 const ABANDONED: SignedDuration = SignedDuration::from_mins(5);
 
@@ -319,7 +326,6 @@ fn judge_seating(store: &Store, call: &Call, body: &Value, wrongs: &mut Vec<Stri
     let mut wrong = |why: &str| {
         wrongs.push(format!("P4: process {} patches {}/{}: {why}", call.process, call.namespace, call.name));
     };
-    const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
     let metadata = &body["metadata"];
     if !metadata["uid"].is_string() || !metadata["resourceVersion"].is_string() {
         wrong("without a fence");

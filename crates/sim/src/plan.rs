@@ -183,7 +183,8 @@ impl Workload {
             "StatefulSet"
         } else {
             let surge = if *hasty { json!("100%") } else { json!(1) };
-            spec["strategy"] = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": 0}});
+            spec["strategy"] =
+                json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": 0}});
             "Deployment"
         };
         let metadata = json!({"namespace": NAMESPACE, "name": name, "labels": labels, "annotations": annotations});
@@ -248,7 +249,10 @@ impl Fate for These {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seed, processes, nodes: (nodes, room), workloads, events, faults, calm_at } = self;
-        writeln!(f, "seed {seed}: {processes} processes, {nodes} nodes of each type for {room} pods, calm at {calm_at:?}")?;
+        writeln!(
+            f,
+            "seed {seed}: {processes} processes, {nodes} nodes of each type for {room} pods, calm at {calm_at:?}"
+        )?;
         for workload in workloads {
             writeln!(f, "  {workload:?}")?;
         }

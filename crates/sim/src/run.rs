@@ -238,21 +238,21 @@ impl Run {
                 continue;
             }
             if !facts.is_exact() || facts.ready < facts.replicas {
-                judge.complain(format!("P10: {} is not at rest where it should be: {facts}", workload.name));
+                judge.complain(&format!("P10: {} is not at rest where it should be: {facts}", workload.name));
             }
         }
         for eviction in judge.evictions().into_iter().filter(|eviction| now.duration_since(eviction.at) < QUIET) {
-            judge.complain(format!("P11: {} is still moved at {}", eviction.workload.name, eviction.at));
+            judge.complain(&format!("P11: {} is still moved at {}", eviction.workload.name, eviction.at));
         }
         for process in processes.values() {
             let left = process.metric("spotalis_admission_reservations");
             if left > 0.0 {
-                judge.complain(format!("P8: process {} holds {left} reservations", process.number()));
+                judge.complain(&format!("P8: process {} holds {left} reservations", process.number()));
             }
         }
         let leading = processes.values().filter(|process| process.metric("spotalis_leader") > 0.0).count();
         if leading != 1 {
-            judge.complain(format!("P7: {leading} of {} processes lead", processes.len()));
+            judge.complain(&format!("P7: {leading} of {} processes lead", processes.len()));
         }
         let (digest, changes) = judge.digest();
         Outcome {

@@ -67,15 +67,8 @@ impl Fault {
         Self::CrashAfter,
     ];
     /// What can go wrong with a watch.
-    pub const OF_WATCHES: [Self; 7] = [
-        Self::Broken,
-        Self::Unsent,
-        Self::LateAnswer(1_500),
-        Self::Cut(0),
-        Self::Cut(3),
-        Self::Twice,
-        Self::Expired,
-    ];
+    pub const OF_WATCHES: [Self; 7] =
+        [Self::Broken, Self::Unsent, Self::LateAnswer(1_500), Self::Cut(0), Self::Cut(3), Self::Twice, Self::Expired];
 }
 
 /// A request, as far as its fate may depend on it.

@@ -45,7 +45,8 @@ impl World {
         tokio::spawn(Engine::new(cluster.clone(), controllers::all(Timing::default())).run());
         let world = Self { cluster, doors };
         let labels = json!({"spotalis.io/enabled": "true"});
-        world.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}))
+        world
+            .create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}))
             .await;
         world.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OWN_NAMESPACE}})).await;
         let client = registration::Client::Url { base: ADDRESS.to_owned(), ca: String::new() };

@@ -202,9 +202,10 @@ fn pods<'s>(store: &'s Store, workload: &Key, object: &'s Object) -> impl Iterat
     let of = |owner: String| -> Vec<&'s Object> {
         store.owned_by(&owner).filter(|(key, _)| key.kind == Kind::Pod).map(|(_, pod)| &**pod).collect()
     };
-    owners.into_iter().flat_map(of).filter(|pod| {
-        pod.deletion().is_none() && !matches!(pod.text("/status/phase"), Some("Succeeded" | "Failed"))
-    })
+    owners
+        .into_iter()
+        .flat_map(of)
+        .filter(|pod| pod.deletion().is_none() && !matches!(pod.text("/status/phase"), Some("Succeeded" | "Failed")))
 }
 
 /// As the workload's own status says.
@@ -213,7 +214,8 @@ fn is_settled(object: &Object, replicas: u32) -> bool {
     let observed = object.number("/status/observedGeneration").unwrap_or(0) >= object.generation();
     let updated = if object.kind() == Some(Kind::StatefulSet) {
         let partition = number(object.at("/spec/updateStrategy/rollingUpdate/partition")).unwrap_or(0);
-        object.text("/spec/updateStrategy/type") == Some("OnDelete") || status("updatedReplicas") + partition >= replicas
+        object.text("/spec/updateStrategy/type") == Some("OnDelete")
+            || status("updatedReplicas") + partition >= replicas
     } else {
         status("updatedReplicas") >= replicas && status("replicas") <= status("updatedReplicas")
     };
