@@ -45,9 +45,10 @@ const fn returns_object(kind: Kind) -> bool {
 }
 
 impl Cluster {
-    pub(crate) fn delete(&self, request: &Request) -> Result<Reply, Status> {
+    pub(crate) async fn delete(&self, request: &Request) -> Result<Reply, Status> {
         let options = DeleteOptions::of(request)?;
         let key = request.target.key();
+        self.admit_deletion(&key, options.dry_run).await?;
         let mut state = self.state();
         let deletion = self.delete_object(&mut state, &key, &options)?;
         let accepted = options.orphan == Some(false) && !matches!(deletion, Deletion::Gone(_));
