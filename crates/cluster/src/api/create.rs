@@ -51,8 +51,8 @@ pub(crate) fn dedup_owners(object: &mut Value) {
     if let Some(Value::Array(owners)) = metadata(object).get_mut("ownerReferences") {
         let mut seen: Vec<Value> = Vec::new();
         owners.retain(|owner| {
-            let new = !seen.contains(owner);
-            seen.push(owner.clone());
+            let new = !seen.contains(&owner["uid"]);
+            seen.push(owner["uid"].clone());
             new
         });
     }
@@ -140,7 +140,9 @@ impl Cluster {
             ownership::stamp(&mut object, now);
         }
         if options.dry_run {
-            put_meta(&mut object, "resourceVersion", None);
+            if !applied {
+                put_meta(&mut object, "resourceVersion", None);
+            }
             return Ok(Arc::new(Object::from(object)));
         }
         Ok(self.put(state, key, object))

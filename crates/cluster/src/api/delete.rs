@@ -85,6 +85,7 @@ impl Cluster {
         options: &DeleteOptions,
     ) -> Result<Deletion, Status> {
         let Some(object) = state.store.get(key).cloned() else { return Err(Status::not_found(key.kind, &key.name)) };
+        options.check()?;
         if key.kind == Kind::Namespace {
             if matches!(&*key.name, "default" | "kube-system" | "kube-public") {
                 return Err(Status::forbidden(key.kind, &key.name, "this namespace may not be deleted"));

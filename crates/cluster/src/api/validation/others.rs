@@ -285,7 +285,13 @@ fn quota(spec: &Value, errors: &mut Errors) {
 
 fn budget(spec: &Value, errors: &mut Errors) {
     if !spec["minAvailable"].is_null() && !spec["maxUnavailable"].is_null() {
-        errors.push(FieldError::invalid("spec", spec, "minAvailable and maxUnavailable cannot be both set"));
+        let mut error = FieldError::invalid("spec", spec, "");
+        let shown = format!(
+            "{{\"MinAvailable\":{},\"Selector\":{},\"MaxUnavailable\":{},\"UnhealthyPodEvictionPolicy\":{}}}",
+            spec["minAvailable"], spec["selector"], spec["maxUnavailable"], spec["unhealthyPodEvictionPolicy"]
+        );
+        error.say(&format!("Invalid value: {shown}: minAvailable and maxUnavailable cannot be both set"));
+        errors.push(error);
     }
     for name in ["minAvailable", "maxUnavailable"] {
         if !spec[name].is_null() {
