@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::fieldset::{FieldSet, Path, Shape, Step, compare, keys_of, shown};
 use super::options::WriteOptions;
-use super::ownership::{Manager, managers, set};
+use super::ownership::{Manager, blank, managers, set, written};
 use super::request::Target;
 use super::schema;
 use super::status::Status;
@@ -87,7 +87,8 @@ fn qualified(version: &str) -> String {
 
 /// Everything that is there before anybody was counted.
 fn first(live: &Value, shape: &Shape<'_>, version: &str) -> Manager {
-    let fields = compare(&json!({}), live, shape).added.without_bookkeeping();
+    let blank = blank(Object::from(live.clone()).kind());
+    let fields = written(&blank, live, shape).without_bookkeeping();
     Manager {
         name: BEFORE.to_owned(),
         applies: false,

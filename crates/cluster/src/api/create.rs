@@ -14,7 +14,7 @@ use super::service::{Outcome, Reply, check_body};
 use super::status::Status;
 use super::{admission, ownership, quota, strategy, validation};
 use crate::clock::seconds;
-use crate::cluster::{Cluster, State};
+use crate::cluster::{Cluster, Ownership, State};
 use crate::object::Object;
 use crate::resource::Kind;
 use crate::store::Key;
@@ -51,8 +51,8 @@ pub(crate) fn dedup_owners(object: &mut Value) {
     if let Some(Value::Array(owners)) = metadata(object).get_mut("ownerReferences") {
         let mut seen: Vec<Value> = Vec::new();
         owners.retain(|owner| {
-            let new = !seen.contains(&owner["uid"]);
-            seen.push(owner["uid"].clone());
+            let new = !seen.contains(owner);
+            seen.push(owner.clone());
             new
         });
     }
@@ -98,6 +98,9 @@ impl Cluster {
             dry_run: options.dry_run,
             old: None,
         };
+        if self.options().ownership == Ownership::Always {
+            ownership::begin(&mut object, &options.manager, self.now());
+        }
         let mut object = self.admit(&attributes, object).await?;
         dedup_owners(&mut object);
         let mut state = self.state();
@@ -135,9 +138,6 @@ impl Cluster {
                 status.message = format!("object is being deleted: {}", status.message);
             }
             return Err(status);
-        }
-        if applied {
-            ownership::stamp(&mut object, now);
         }
         if options.dry_run {
             if !applied {

@@ -336,8 +336,8 @@ impl Difference {
                     path.pop();
                 }
             }
-            (None, Some(_)) if is_empty(old) => whole(&mut self.added, new, shape, path),
-            (Some(_), None) if is_empty(new) => whole(&mut self.removed, old, shape, path),
+            (None, Some(_)) if is_empty(old) => inside(&mut self.added, new, shape, path),
+            (Some(_), None) if is_empty(new) => inside(&mut self.removed, old, shape, path),
             _ => drop(self.modified.0.insert(path.clone())),
         }
     }
@@ -348,6 +348,11 @@ fn whole(set: &mut FieldSet, value: &Value, shape: &Shape<'_>, path: &mut Path) 
     if !path.is_empty() {
         set.0.insert(path.clone());
     }
+    inside(set, value, shape, path);
+}
+
+/// Everything in a part that was there, though empty.
+fn inside(set: &mut FieldSet, value: &Value, shape: &Shape<'_>, path: &mut Path) {
     for (step, (value, shape)) in shape.parts(value).into_iter().flatten() {
         path.push(step);
         whole(set, value, &shape, path);

@@ -30,6 +30,8 @@ pub(crate) fn create(kind: Kind, object: &Value) -> Errors {
             apps::create(kind, object, e);
         }
         Kind::Event => event::create(object, e),
+        // Its metadata is only looked at as everybody's is.
+        Kind::PodDisruptionBudget => others::create(kind, object, e),
         _ => {
             meta::object(kind, object, e);
             others::create(kind, object, e);

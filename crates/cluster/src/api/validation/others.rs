@@ -69,10 +69,7 @@ pub(super) fn update(kind: Kind, subresource: &str, object: &Value, old: &Value,
                 quota(&object["spec"], errors);
             }
         }
-        Kind::PodDisruptionBudget if subresource.is_empty() => {
-            meta::object(kind, object, errors);
-            budget(&object["spec"], errors);
-        }
+        Kind::PodDisruptionBudget if subresource.is_empty() => budget(&object["spec"], errors),
         Kind::PodDisruptionBudget => {
             for name in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
                 nonnegative(&object["status"][name], &format!("status.{name}"), errors);
