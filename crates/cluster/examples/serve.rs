@@ -4,7 +4,7 @@
 
 use std::error::Error;
 
-use embedded_cluster::{Cluster, Options};
+use embedded_cluster::{Cluster, Options, Ownership};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 async fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8001".to_owned());
     let listener = TcpListener::bind(&address).await?;
-    let cluster = Cluster::new(Options::default());
+    let cluster = Cluster::new(Options { ownership: Ownership::Always, ..Options::default() });
     loop {
         let (connection, _) = listener.accept().await?;
         let service = TowerToHyperService::new(cluster.service());

@@ -34,6 +34,16 @@ pub enum Latency {
     Between(Duration, Duration),
 }
 
+/// From when on it is kept who owns which field (`managedFields`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ownership {
+    /// From the first server-side apply of an object on, which is what anybody looks at it for. Cheap.
+    #[default]
+    FirstApply,
+    /// From its creation on, as a real server does it.
+    Always,
+}
+
 /// What a cluster starts with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -45,6 +55,8 @@ pub struct Options {
     pub latency: Latency,
     /// How often history is compacted: afterwards, what is older than this is forgotten. Never, if none.
     pub compaction: Option<Duration>,
+    /// From when on field ownership is kept.
+    pub ownership: Ownership,
 }
 
 impl Default for Options {
@@ -55,6 +67,7 @@ impl Default for Options {
             epoch: Timestamp::constant(1_772_366_400, 0),
             latency: Latency::None,
             compaction: Some(Duration::from_mins(5)),
+            ownership: Ownership::FirstApply,
         }
     }
 }

@@ -25,4 +25,4 @@ pub mod store;
 pub use api::perform::Rejected;
 pub use api::reply::Body;
 pub use api::service::ApiService;
-pub use cluster::{Answered, Cluster, Latency, Options};
+pub use cluster::{Answered, Cluster, Latency, Options, Ownership};

@@ -28,6 +28,7 @@ use crate::store::{Key, Store};
 pub(crate) enum Operation {
     Create,
     Update,
+    Delete,
 }
 
 impl Operation {
@@ -35,6 +36,7 @@ impl Operation {
         match self {
             Self::Create => "CREATE",
             Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
         }
     }
 
@@ -42,6 +44,7 @@ impl Operation {
         match self {
             Self::Create => "CreateOptions",
             Self::Update => "UpdateOptions",
+            Self::Delete => "DeleteOptions",
         }
     }
 }
@@ -120,6 +123,29 @@ impl Cluster {
         Ok(object)
     }
 
+    /// Asks whether an object may be deleted.
+    pub(crate) async fn admit_deletion(&self, key: &Key, dry_run: bool) -> Result<(), Status> {
+        let Some(object) = self.read(|store| store.get(key).cloned()) else { return Ok(()) };
+        let attributes = Attributes {
+            operation: Operation::Delete,
+            kind: key.kind,
+            namespace: if key.kind == Kind::Namespace { &key.name } else { &key.namespace },
+            name: &key.name,
+            subresource: "",
+            dry_run,
+            old: Some(&object),
+        };
+        let webhooks = webhooks(&self.state(), &attributes);
+        for webhook in &webhooks {
+            let mut nothing = Value::Null;
+            if self.ask(webhook, &attributes, &mut nothing).await? {
+                let why = "webhook attempted to modify the object, which is not supported for this operation";
+                return Err(Status::internal(format!("admission webhook {:?}: {why}", webhook.name)));
+            }
+        }
+        Ok(())
+    }
+
     /// Asks a webhook, if it is interested; whether it changed the object.
     async fn ask(&self, webhook: &Webhook, attributes: &Attributes<'_>, object: &mut Value) -> Result<bool, Status> {
         let old = attributes.old.map_or(&Value::Null, Object::json);
@@ -180,7 +206,7 @@ fn check_namespace(store: &Store, attributes: &Attributes<'_>, object: &Value) -
     let namespace = store.get(&Key::new(Kind::Namespace, "", name));
     let namespace = namespace.ok_or_else(|| Status::not_found(Kind::Namespace, name))?;
     let ends = namespace.deletion().is_some() || namespace.text("/status/phase") == Some("Terminating");
-    if attributes.operation == Operation::Update || !ends {
+    if attributes.operation != Operation::Create || !ends {
         return Ok(());
     }
     let why = format!("unable to create new content in namespace {name} because it is being terminated");
@@ -358,6 +384,9 @@ fn patched(kind: Kind, object: &mut Value, response: &Value) -> Result<bool, Fai
     let patch: Value = serde_json::from_slice(&patch).map_err(|error| internal(error.to_string()))?;
     if patch.as_array().is_some_and(Vec::is_empty) {
         return Ok(false);
+    }
+    if object.is_null() {
+        return Ok(true);
     }
     let mut new = object.clone();
     jsonpatch::apply(&mut new, &patch).map_err(internal)?;

@@ -5,10 +5,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::create::place;
 use super::fieldset::{FieldSet, Path, Shape, Step, compare, keys_of, shown};
 use super::options::WriteOptions;
-use super::ownership::{Manager, managers, set};
+use super::ownership::{Manager, blank, managers, set, written};
 use super::request::Target;
 use super::schema;
 use super::status::Status;
@@ -23,7 +22,7 @@ const BEFORE: &str = "before-first-apply";
 pub(crate) fn apply(
     target: &Target,
     current: Option<&Object>,
-    mut config: Value,
+    config: &Value,
     options: &WriteOptions,
 ) -> Result<Value, Status> {
     let row = target.kind.resource();
@@ -36,20 +35,12 @@ pub(crate) fn apply(
     if !config["metadata"]["managedFields"].is_null() {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
-    if let Value::Object(fields) = &mut config {
-        fields.entry("metadata").or_insert_with(|| json!({}));
-    }
     let type_ = schema::of_kind(target.kind);
     if let Some(type_) = type_ {
         let said = |field: &str| config["metadata"][field].as_str().unwrap_or_default();
         let what = format!("{}/{}; {}, Kind={}", said("namespace"), said("name"), qualified(&version), row.name);
-        typed::check(&config, type_)
+        typed::check(config, type_)
             .map_err(|error| Status::bare(500, format!("failed to create typed patch object ({what}): {error}")))?;
-    }
-    place(&mut config, target.kind, &target.namespace)?;
-    if current.is_none() {
-        let name = target.name.clone().unwrap_or_default();
-        config["metadata"].as_object_mut().map(|metadata| metadata.entry("name").or_insert_with(|| name.into()));
     }
     let shape = Shape::of_object(type_);
     let mut owners = current.map(|object| managers(object.json())).unwrap_or_default();
@@ -57,17 +48,18 @@ pub(crate) fn apply(
     if current.is_some() && owners.is_empty() {
         owners.push(first(&live, &shape, &version));
     }
-    let merged = merge(&live, &config, &shape);
+    let merged = merge(&live, config, &shape);
     let reset = |set: FieldSet| reset_field(target.subresource).map_or(set.clone(), |field| set.without(field));
-    let wanted = reset(FieldSet::of(&config, &shape).without_bookkeeping());
+    let sent = FieldSet::of(config, &shape);
+    let wanted = reset(sent.clone().without_bookkeeping());
     let ours =
         |owner: &Manager| owner.applies && owner.name == options.manager && owner.subresource == target.subresource;
     let last = owners.iter().position(ours).map(|index| owners.remove(index));
     let mut new = merged;
     if let Some(last) = &last {
-        let mut kept = wanted.clone();
-        owners.iter().for_each(|owner| kept.union(owner.fields.clone()));
-        prune(&mut new, &last.fields.minus(&kept), &kept, &shape);
+        let mut managed = sent;
+        owners.iter().for_each(|owner| managed.union(owner.fields.clone()));
+        new = prune(&new, &last.fields, &managed, &shape);
     }
     let difference = compare(&live, &new, &shape);
     let mut changed = difference.modified;
@@ -95,7 +87,8 @@ fn qualified(version: &str) -> String {
 
 /// Everything that is there before anybody was counted.
 fn first(live: &Value, shape: &Shape<'_>, version: &str) -> Manager {
-    let fields = compare(&json!({}), live, shape).added.without_bookkeeping();
+    let blank = blank(Object::from(live.clone()).kind());
+    let fields = written(&blank, live, shape).without_bookkeeping();
     Manager {
         name: BEFORE.to_owned(),
         applies: false,
@@ -201,54 +194,44 @@ fn keyed(live: &[Value], config: &[Value], keys: &[&str], element: &schema::Type
     Value::Array(merged)
 }
 
-/// Takes fields out of an object, as far as nothing in them is kept.
-fn prune(value: &mut Value, gone: &FieldSet, kept: &FieldSet, shape: &Shape<'_>) {
-    // Deepest first, so that what is left of a part is seen before the part is judged.
-    let mut paths: Vec<&Path> = gone.0.iter().collect();
-    paths.sort_by_key(|path| std::cmp::Reverse(path.len()));
-    for path in paths {
-        let inside = kept.0.iter().any(|kept| kept.len() > path.len() && kept.starts_with(path));
-        if !inside {
-            remove(value, path, shape);
-        }
-    }
+/// Takes out what the manager applied before and nobody wants any longer. As the real one does it: a part in which something
+/// was applied goes as a whole, with what nobody owns in it, unless somebody owns another part of it.
+fn prune(merged: &Value, last: &FieldSet, managed: &FieldSet, shape: &Shape<'_>) -> Value {
+    let named = |set: &FieldSet| set.with_named_parents(shape);
+    let last = named(last);
+    let all = named(&FieldSet::of(merged, shape));
+    let rest = removed(merged, &last, shape, &mut Vec::new());
+    let mut kept = named(&FieldSet::of(&rest, shape));
+    kept.union(named(managed));
+    let rest = removed(merged, &all.minus(&kept), shape, &mut Vec::new());
+    let left = named(&FieldSet::of(&rest, shape));
+    removed(merged, &all.minus(&left).common(&last), shape, &mut Vec::new())
 }
 
-fn remove(value: &mut Value, path: &[Step], shape: &Shape<'_>) {
-    let Some((step, rest)) = path.split_first() else { return };
-    let inner = {
-        let parts = shape.parts(value).unwrap_or_default();
-        let Some((_, shape)) = parts.get(step) else { return };
-        shape.clone()
+/// A value without some fields.
+fn removed(value: &Value, gone: &FieldSet, shape: &Shape<'_>, path: &mut Path) -> Value {
+    let Some(parts) = shape.parts(value).filter(|_| gone.reaches_into(path)) else { return value.clone() };
+    let mut keep = |step: &Step| {
+        path.push(step.clone());
+        let (part, shape) = &parts[step];
+        let kept = (!gone.0.contains(path)).then(|| removed(part, gone, shape, path));
+        path.pop();
+        kept
     };
-    match (step, value) {
-        (Step::Field(name), Value::Object(fields)) => remove_field(fields, name, rest, &inner),
-        (Step::Keys(keys), Value::Array(elements)) => {
-            let Shape::Keyed(names, _) = shape else { return };
-            let Some(at) = elements.iter().position(|element| keys_of(element, names) == *keys) else { return };
-            if rest.is_empty() {
-                elements.remove(at);
-            } else {
-                remove(&mut elements[at], rest, &inner);
-            }
+    match value {
+        Value::Object(fields) => {
+            let fields = fields.keys().filter_map(|name| Some((name.clone(), keep(&Step::Field(name.clone()))?)));
+            let fields: Map<String, Value> = fields.collect();
+            if fields.is_empty() { Value::Null } else { Value::Object(fields) }
         }
-        (Step::Value(wanted), Value::Array(elements)) => {
-            let wanted: Value = serde_json::from_str(wanted).unwrap_or_default();
-            elements.retain(|element| *element != wanted);
+        Value::Array(elements) => {
+            let step = |element: &Value| match shape {
+                Shape::Keyed(keys, _) => Step::Keys(keys_of(element, keys)),
+                _ => Step::Value(element.to_string()),
+            };
+            let elements: Vec<Value> = elements.iter().filter_map(|element| keep(&step(element))).collect();
+            if elements.is_empty() { Value::Null } else { Value::Array(elements) }
         }
-        _ => {}
-    }
-}
-
-fn remove_field(fields: &mut Map<String, Value>, name: &str, rest: &[Step], inner: &Shape<'_>) {
-    if rest.is_empty() {
-        fields.remove(name);
-    } else if let Some(value) = fields.get_mut(name) {
-        remove(value, rest, inner);
-        // A container that held nothing else goes with its last part.
-        let empty = value.as_object().is_some_and(Map::is_empty) || value.as_array().is_some_and(Vec::is_empty);
-        if empty {
-            fields.remove(name);
-        }
+        other => other.clone(),
     }
 }

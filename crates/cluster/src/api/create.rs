@@ -14,7 +14,7 @@ use super::service::{Outcome, Reply, check_body};
 use super::status::Status;
 use super::{admission, ownership, quota, strategy, validation};
 use crate::clock::seconds;
-use crate::cluster::{Cluster, State};
+use crate::cluster::{Cluster, Ownership, State};
 use crate::object::Object;
 use crate::resource::Kind;
 use crate::store::Key;
@@ -98,6 +98,9 @@ impl Cluster {
             dry_run: options.dry_run,
             old: None,
         };
+        if self.options().ownership == Ownership::Always {
+            ownership::begin(&mut object, &options.manager, self.now());
+        }
         let mut object = self.admit(&attributes, object).await?;
         dedup_owners(&mut object);
         let mut state = self.state();
@@ -136,11 +139,10 @@ impl Cluster {
             }
             return Err(status);
         }
-        if applied {
-            ownership::stamp(&mut object, now);
-        }
         if options.dry_run {
-            put_meta(&mut object, "resourceVersion", None);
+            if !applied {
+                put_meta(&mut object, "resourceVersion", None);
+            }
             return Ok(Arc::new(Object::from(object)));
         }
         Ok(self.put(state, key, object))

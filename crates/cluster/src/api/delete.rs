@@ -45,9 +45,10 @@ const fn returns_object(kind: Kind) -> bool {
 }
 
 impl Cluster {
-    pub(crate) fn delete(&self, request: &Request) -> Result<Reply, Status> {
+    pub(crate) async fn delete(&self, request: &Request) -> Result<Reply, Status> {
         let options = DeleteOptions::of(request)?;
         let key = request.target.key();
+        self.admit_deletion(&key, options.dry_run).await?;
         let mut state = self.state();
         let deletion = self.delete_object(&mut state, &key, &options)?;
         let accepted = options.orphan == Some(false) && !matches!(deletion, Deletion::Gone(_));
@@ -84,6 +85,7 @@ impl Cluster {
         options: &DeleteOptions,
     ) -> Result<Deletion, Status> {
         let Some(object) = state.store.get(key).cloned() else { return Err(Status::not_found(key.kind, &key.name)) };
+        options.check()?;
         if key.kind == Kind::Namespace {
             if matches!(&*key.name, "default" | "kube-system" | "kube-public") {
                 return Err(Status::forbidden(key.kind, &key.name, "this namespace may not be deleted"));

@@ -2,7 +2,7 @@
 //! clients that look before they ask.
 
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::service::{Page, check_page};
 use super::status::Status;
@@ -38,6 +38,9 @@ pub(crate) fn page(_: &Cluster, method: &Method, path: &str) -> Result<Page, Sta
             }
             Page::Json(resources(group, version))
         }
+        ["openapi", "v3"] => Page::Json(openapi_root()),
+        ["openapi", "v3", "api", version] => Page::Json(openapi("", version)?),
+        ["openapi", "v3", "apis", group, version] => Page::Json(openapi(group, version)?),
         _ => return Err(Status::no_page()),
     };
     check_page(method)?;
@@ -62,6 +65,44 @@ fn groups() -> Vec<Value> {
         groups.push(json!({"name": row.group, "versions": [version.clone()], "preferredVersion": version}));
     }
     groups
+}
+
+/// Where which part of the `OpenAPI` document is.
+fn openapi_root() -> Value {
+    let mut paths = Map::new();
+    for row in RESOURCES {
+        let prefix = if row.group.is_empty() { "api" } else { "apis" };
+        let path = format!("{prefix}/{}", row.api_version());
+        let at = json!({"serverRelativeURL": format!("/openapi/v3/{path}")});
+        paths.insert(path, at);
+    }
+    json!({"paths": paths})
+}
+
+/// As much of an `OpenAPI` document as tells clients that the server itself complains about unknown fields: the patches, and
+/// that they can be asked to. Without it, `kubectl apply` wants the types and checks on its own.
+fn openapi(group: &str, version: &str) -> Result<Value, Status> {
+    let mut paths = Map::new();
+    for row in RESOURCES.iter().filter(|row| row.group == group && row.version == version) {
+        let prefix = if group.is_empty() { "api" } else { "apis" };
+        let scope = if row.namespaced { "namespaces/{namespace}/" } else { "" };
+        let path = format!("/{prefix}/{}/{scope}{}/{{name}}", row.api_version(), row.plural);
+        let operation = json!({
+            "operationId": format!("patch{}", row.name),
+            "parameters": [
+                {"name": "fieldValidation", "in": "query", "schema": {"type": "string", "uniqueItems": true}},
+                {"name": "dryRun", "in": "query", "schema": {"type": "string", "uniqueItems": true}},
+            ],
+            "responses": {"200": {"description": "OK"}},
+            "x-kubernetes-action": "patch",
+            "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": row.name},
+        });
+        paths.insert(path, json!({"patch": operation}));
+    }
+    if paths.is_empty() {
+        return Err(Status::no_page());
+    }
+    Ok(json!({"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": format!("v1.{MINOR}.3")}, "paths": paths}))
 }
 
 fn short_names(kind: Kind) -> &'static [&'static str] {

@@ -39,7 +39,7 @@ impl Cluster {
         if meta_text(&eviction, "name") != &*key.name {
             return Err(Status::bad_request("name in URL does not match name in Eviction object"));
         }
-        let sent = DeleteOptions::of_object(&eviction["deleteOptions"])?;
+        let sent = DeleteOptions::of_object(&eviction["deleteOptions"]);
         if sent.dry_run && !options.dry_run && request.query.get("dryRun").is_some() {
             return Err(Status::bad_request("Non-matching dry-run options in request and content: [] and [All]"));
         }

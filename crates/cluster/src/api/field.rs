@@ -57,6 +57,10 @@ impl FieldError {
         Self::new("FieldValueForbidden", field, with_detail("Forbidden".to_owned(), detail))
     }
 
+    pub(crate) fn not_found(field: impl Into<String>, value: &Value) -> Self {
+        Self::new("FieldValueNotFound", field, format!("Not found: {}", quoted(value)))
+    }
+
     pub(crate) fn too_long(field: impl Into<String>, limit: usize) -> Self {
         let unit = if limit == 1 { "byte" } else { "bytes" };
         Self::new("FieldValueTooLong", field, format!("Too long: may not be more than {limit} {unit}"))

@@ -57,6 +57,31 @@ impl Shape<'_> {
         }
     }
 
+    /// What is behind a step, and whether the step is a field that the type names.
+    fn child(&self, step: &Step) -> (Shape<'_>, bool) {
+        match (self, step) {
+            (Self::Fields(type_), Step::Field(name)) => match type_.field(name) {
+                Some(field) => (Shape::of_type(&field.type_, &field.list, field.atomic), true),
+                None => (Shape::Unknown, false),
+            },
+            (Self::Map(element), Step::Field(_)) | (Self::Keyed(_, element), Step::Keys(_)) => {
+                (Shape::of_type(element, &ListType::Atomic, false), false)
+            }
+            (Self::Unknown, Step::Field(_)) => (Shape::Unknown, false),
+            _ => (Shape::Atomic, false),
+        }
+    }
+
+    /// The parts on the way along a path that types name.
+    fn named_parents(&self, path: &[Step], at: usize, into: &mut BTreeSet<Path>) {
+        let Some(step) = path.get(at).filter(|_| at + 1 < path.len()) else { return };
+        let (shape, named) = self.child(step);
+        if named {
+            into.insert(path[..=at].to_vec());
+        }
+        shape.named_parents(path, at + 1, into);
+    }
+
     /// The parts of a value that are owned apart from each other; none if it is owned as a whole.
     pub(crate) fn parts<'v>(&self, value: &'v Value) -> Option<BTreeMap<Step, (&'v Value, Shape<'_>)>> {
         match (self, value) {
@@ -142,6 +167,18 @@ impl FieldSet {
             self.collect(value, &shape, path);
             path.pop();
         }
+    }
+
+    /// With the fields that lead to its members, as far as types name them.
+    pub(crate) fn with_named_parents(&self, shape: &Shape<'_>) -> Self {
+        let mut all = self.clone();
+        self.0.iter().for_each(|path| shape.named_parents(path, 0, &mut all.0));
+        all
+    }
+
+    /// Whether it has something within a part.
+    pub(crate) fn reaches_into(&self, part: &Path) -> bool {
+        self.0.range(part.clone()..).find(|path| *path != part).is_some_and(|path| path.starts_with(part))
     }
 
     pub(crate) fn union(&mut self, other: Self) {
@@ -299,8 +336,8 @@ impl Difference {
                     path.pop();
                 }
             }
-            (None, Some(_)) if is_empty(old) => whole(&mut self.added, new, shape, path),
-            (Some(_), None) if is_empty(new) => whole(&mut self.removed, old, shape, path),
+            (None, Some(_)) if is_empty(old) => inside(&mut self.added, new, shape, path),
+            (Some(_), None) if is_empty(new) => inside(&mut self.removed, old, shape, path),
             _ => drop(self.modified.0.insert(path.clone())),
         }
     }
@@ -311,6 +348,11 @@ fn whole(set: &mut FieldSet, value: &Value, shape: &Shape<'_>, path: &mut Path) 
     if !path.is_empty() {
         set.0.insert(path.clone());
     }
+    inside(set, value, shape, path);
+}
+
+/// Everything in a part that was there, though empty.
+fn inside(set: &mut FieldSet, value: &Value, shape: &Shape<'_>, path: &mut Path) {
     for (step, (value, shape)) in shape.parts(value).into_iter().flatten() {
         path.push(step);
         whole(set, value, &shape, path);

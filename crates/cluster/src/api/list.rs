@@ -156,7 +156,8 @@ impl Cluster {
             return Err(Status::bad_request(why));
         }
         let target = &request.target;
-        let limit = options.limit;
+        // Any version will do: then all of it is at hand, and the limit is not looked at.
+        let limit = options.limit.filter(|_| options.resource_version != "0");
         let snapshot = match &continuation {
             Some(Continuation { revision: Some(revision), after }) => {
                 self.read(|store| past(store, target, *revision)).ok_or_else(|| continue_expired(after, target))?

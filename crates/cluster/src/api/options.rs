@@ -110,6 +110,8 @@ pub(crate) struct DeleteOptions {
     pub propagation: Option<Propagation>,
     /// The older way to say it; it also changes the code of the answer.
     pub orphan: Option<bool>,
+    /// What is wrong with them.
+    pub wrong: Option<Status>,
 }
 
 impl DeleteOptions {
@@ -117,7 +119,14 @@ impl DeleteOptions {
     pub(crate) fn of(request: &Request) -> Result<Self, Status> {
         let sent =
             if request.body.is_empty() { Self::in_query(&request.query)? } else { body::delete_options(request)? };
-        Self::of_object(&sent)
+        let options = Self::of_object(&sent);
+        options.check()?;
+        Ok(options)
+    }
+
+    /// Refuses them if something is wrong with them.
+    pub(crate) fn check(&self) -> Result<(), Status> {
+        self.wrong.clone().map_or(Ok(()), Err)
     }
 
     fn in_query(query: &Query) -> Result<Value, Status> {
@@ -139,7 +148,7 @@ impl DeleteOptions {
     }
 
     /// From a `DeleteOptions` object, as an eviction has it inside.
-    pub(crate) fn of_object(sent: &Value) -> Result<Self, Status> {
+    pub(crate) fn of_object(sent: &Value) -> Self {
         let mut errors = Errors::new();
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let orphan = sent["orphanDependents"].as_bool();
@@ -161,15 +170,15 @@ impl DeleteOptions {
         };
         let values: Vec<&str> = sent["dryRun"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let dry_run = dry_run(&values, &mut errors);
-        checked("DeleteOptions", &errors)?;
-        Ok(Self {
+        Self {
             dry_run,
             grace: sent["gracePeriodSeconds"].as_i64(),
             uid: text(&sent["preconditions"]["uid"]),
             resource_version: text(&sent["preconditions"]["resourceVersion"]),
             propagation,
             orphan,
-        })
+            wrong: checked("DeleteOptions", &errors).err(),
+        }
     }
 
     /// The type that a body is read as.

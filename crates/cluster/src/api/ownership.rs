@@ -7,12 +7,14 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::decode::normalized;
 use super::fieldset::{FieldSet, Shape, compare};
 use super::meta::{metadata, put_meta};
 use super::schema;
 use super::strategy::reset_field;
 use crate::clock::seconds;
 use crate::object::Object;
+use crate::resource::Kind;
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +34,8 @@ pub(crate) struct Write<'w> {
     /// By server-side apply, which has counted already.
     pub applied: bool,
     pub now: Timestamp,
+    /// Also of objects that nobody was counted to have written.
+    pub always: bool,
 }
 
 /// The managers of an object.
@@ -87,6 +91,31 @@ pub(crate) fn stamp(object: &mut Value, now: Timestamp) {
     set(object, managers);
 }
 
+/// An object of which nothing is said, as far as its type shows that: what is in every object belongs to nobody.
+pub(crate) fn blank(kind: Option<Kind>) -> Value {
+    let type_ = kind.and_then(schema::of_kind);
+    type_.and_then(|type_| normalized(json!({}), type_).ok()).unwrap_or_else(|| json!({}))
+}
+
+/// What is new or different in an object.
+pub(crate) fn written(old: &Value, new: &Value, shape: &Shape<'_>) -> FieldSet {
+    let mut difference = compare(old, new, shape);
+    difference.added.union(difference.modified);
+    difference.added
+}
+
+/// Counts a creation.
+pub(crate) fn begin(object: &mut Value, manager: &str, now: Timestamp) {
+    let kind = Object::from(object.clone()).kind();
+    let fields = written(&blank(kind), object, &shape(object));
+    let has_status = kind.is_some_and(|kind| kind.resource().subresources.contains(&"status"));
+    let fields = fields.without_bookkeeping();
+    let fields = if has_status { fields.without("status") } else { fields };
+    let api_version = object["apiVersion"].as_str().unwrap_or_default().to_owned();
+    let (name, subresource) = (manager.to_owned(), String::new());
+    set(object, vec![Manager { name, applies: false, api_version, subresource, time: seconds(now), fields }]);
+}
+
 /// Counts a write of an object that is being counted.
 pub(crate) fn note(object: &mut Value, old: &Object, write: &Write<'_>) {
     if write.applied {
@@ -94,7 +123,7 @@ pub(crate) fn note(object: &mut Value, old: &Object, write: &Write<'_>) {
         return;
     }
     let mut owners = managers(old.json());
-    if owners.is_empty() {
+    if owners.is_empty() && !write.always {
         metadata(object).remove("managedFields");
         return;
     }

@@ -175,7 +175,7 @@ fn patched(
     let expected = Expected::object(target.kind);
     let name = target.name.as_deref().unwrap_or_default();
     let made = match (patch, current) {
-        (Patch::Apply(config), current) => apply::apply(target, current, config.clone(), options)?,
+        (Patch::Apply(config), current) => apply::apply(target, current, config, options)?,
         (_, None) => return Err(Status::not_found(target.kind, name)),
         (patch, Some(current)) => patch.laid_over(current.json(), expected.type_)?,
     };

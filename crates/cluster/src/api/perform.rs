@@ -86,6 +86,7 @@ impl Cluster {
     /// Deletes the object with this UID, within so many seconds if it is given time at all.
     pub async fn delete_from_within(&self, key: &Key, uid: &str, grace: Option<u32>) -> Result<(), Rejected> {
         self.taking_time(async {
+            self.admit_deletion(key, false).await?;
             let options =
                 DeleteOptions { uid: Some(uid.to_owned()), grace: grace.map(i64::from), ..DeleteOptions::default() };
             self.delete_object(&mut self.state(), key, &options).map(drop)

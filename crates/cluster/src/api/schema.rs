@@ -47,6 +47,8 @@ pub(crate) struct Field {
     pub omitted_zero: bool,
     /// Strategic merge: elements of the list are merged, not the list replaced.
     pub merges: bool,
+    /// Strategic merge: replaced, though it has fields.
+    pub replaces: bool,
     /// Strategic merge: fields that the patch does not name are cleared.
     pub retains_keys: bool,
     /// Strategic merge: by which field elements are found.
@@ -136,6 +138,7 @@ fn parse_field(text: &'static str) -> Field {
         omitted: false,
         omitted_zero: false,
         merges: false,
+        replaces: false,
         retains_keys: false,
         key: None,
         list: ListType::Atomic,
@@ -149,6 +152,7 @@ fn parse_field(text: &'static str) -> Field {
             ("omitzero", _) => field.omitted_zero = true,
             ("patch", strategies) => {
                 field.merges = strategies.split(',').any(|strategy| strategy == "merge");
+                field.replaces = strategies == "replace";
                 field.retains_keys = strategies.split(',').any(|strategy| strategy == "retainKeys");
             }
             ("key", key) => field.key = Some(key),

@@ -162,7 +162,7 @@ async fn handle(cluster: &Cluster, request: &Request, form: Form) -> Result<Repl
         (Verb::Update, _) => cluster.replace(request).await,
         (Verb::Patch, "scale") => cluster.patch_scale(request).await,
         (Verb::Patch, _) => cluster.patch(request).await,
-        (Verb::Delete, _) => cluster.delete(request),
+        (Verb::Delete, _) => cluster.delete(request).await,
         (Verb::DeleteCollection, _) => cluster.delete_collection(request, form),
     }
 }

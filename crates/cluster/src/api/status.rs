@@ -35,6 +35,11 @@ pub(crate) fn qualified(word: &str, group: &str) -> String {
     if group.is_empty() { word.to_owned() } else { format!("{word}.{group}") }
 }
 
+/// The group of a kind where it is named by the kind: events are of the core group then.
+fn core_group(kind: Kind) -> &'static str {
+    if matches!(kind, Kind::Event) { "" } else { kind.resource().group }
+}
+
 impl Status {
     fn new(code: u16, reason: &'static str, message: impl Into<String>, details: Value) -> Self {
         Self { code, reason, message: message.into(), details, retry_after: None, plain: false, continued: None }
@@ -81,9 +86,10 @@ impl Status {
     /// A precondition of a deletion does not hold; this one names the kind, not the resource.
     pub(crate) fn precondition(kind: Kind, name: &str, why: &str) -> Self {
         let row = kind.resource();
-        let what = format!("{} {name:?}", qualified(row.name, row.group));
+        let group = core_group(kind);
+        let what = format!("{} {name:?}", qualified(row.name, group));
         let message = format!("Operation cannot be fulfilled on {what}: {why}");
-        Self::new(409, "Conflict", message, details(row.group, row.name, name))
+        Self::new(409, "Conflict", message, details(group, row.name, name))
     }
 
     pub(crate) fn forbidden(kind: Kind, name: &str, why: &str) -> Self {
@@ -92,9 +98,7 @@ impl Status {
 
     pub(crate) fn invalid(kind: Kind, name: &str, errors: &Errors) -> Self {
         let row = kind.resource();
-        // Events are of the core group for who validates them.
-        let group = if kind == Kind::Event { "" } else { row.group };
-        Self::invalid_in(group, row.name, name, errors)
+        Self::invalid_in(core_group(kind), row.name, name, errors)
     }
 
     /// Of something that is no object of a kind of ours, as options of a request.

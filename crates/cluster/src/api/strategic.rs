@@ -49,6 +49,7 @@ fn merge_map(original: Value, patch: &Map<String, Value>, type_: Option<&'static
         let field = type_.and_then(|type_| type_.field(name));
         let order = patch.get(&format!("{ORDER}{name}")).and_then(Value::as_array);
         let merged = match (original.remove(name), value) {
+            (Some(Value::Object(_)), value) if field.is_some_and(|field| field.replaces) => without_directives(value),
             (Some(there @ Value::Object(_)), Value::Object(patch)) => merge_map(there, patch, inner(field))?,
             (Some(Value::Array(there)), Value::Array(patch)) => {
                 merge_list(there, patch, field, order.map(Vec::as_slice))?

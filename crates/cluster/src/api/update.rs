@@ -16,7 +16,7 @@ use super::request::Request;
 use super::service::{Outcome, Reply, check_body};
 use super::status::Status;
 use super::{admission, ownership, strategy, validation};
-use crate::cluster::{Cluster, State};
+use crate::cluster::{Cluster, Ownership, State};
 use crate::object::Object;
 use crate::resource::Kind;
 use crate::store::Key;
@@ -136,7 +136,8 @@ impl Cluster {
             if let Some(asked) = uid.as_deref().filter(|asked| *asked != found) {
                 return Err(other_uid(key, asked, found));
             }
-            let object = change(current.as_deref())?;
+            let mut object = change(current.as_deref())?;
+            self.count(&mut object, current.as_deref(), update);
             let attributes = Attributes {
                 operation: if current.is_some() { Operation::Update } else { Operation::Create },
                 kind: key.kind,
@@ -165,6 +166,22 @@ impl Cluster {
         }
     }
 
+    /// Who owns what is written; before admission, what it adds is nobody's.
+    fn count(&self, object: &mut Value, old: Option<&Object>, update: &Update<'_>) {
+        let always = self.options().ownership == Ownership::Always;
+        let (manager, now) = (update.options.manager.as_str(), self.now());
+        match old {
+            Some(old) => {
+                let subresource = update.subresource;
+                let write = ownership::Write { subresource, manager, applied: update.applies, now, always };
+                ownership::note(object, old, &write);
+            }
+            None if update.applies => ownership::stamp(object, now),
+            None if always => ownership::begin(object, manager, now),
+            None => {}
+        }
+    }
+
     /// The last part of an update, in which nothing else happens.
     fn store_update(
         &self,
@@ -184,9 +201,6 @@ impl Cluster {
         if kind == Kind::MutatingWebhookConfiguration {
             admission::check_conditions(&object, state)?;
         }
-        let fields =
-            ownership::Write { subresource, manager: &options.manager, applied: update.applies, now: self.now() };
-        ownership::note(&mut object, old, &fields);
         if is_finished(kind, &object, old) {
             return Ok(self.finish(state, key, object, options.dry_run));
         }

@@ -23,8 +23,10 @@ use crate::cluster::Cluster;
 use crate::object::Object;
 use crate::store::{Change, Store, at_revision};
 
-/// How often who asked for bookmarks gets one, if nothing else happens.
+/// How often who asked for bookmarks gets one.
 const BOOKMARKS: Duration = Duration::from_mins(1);
+/// How long before the end there is another.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// How long a watch lasts that did not say. A real server draws something between half an hour and an hour.
 const TIMEOUT: Duration = Duration::from_mins(45);
 
@@ -43,12 +45,20 @@ struct Watcher {
     ended: bool,
 }
 
+/// In a minute, or shortly before the end.
+fn next_bookmark(now: Instant, deadline: Instant) -> Instant {
+    let regular = now + BOOKMARKS;
+    let last = deadline.checked_sub(FAREWELL).filter(|last| *last > now);
+    last.map_or(regular, |last| regular.min(last))
+}
+
 impl Cluster {
     pub(crate) fn watch(&self, request: &Request, form: Form) -> Result<Reply, Status> {
         let options = ListOptions::of(&request.query)?;
         let selection = Selection::of(request)?;
         let from = version(&options.resource_version).map_err(|error| Status::bare(500, error))?;
         let now = Instant::now();
+        let deadline = now + options.timeout.map_or(TIMEOUT, Duration::from_secs);
         let mut watcher = Watcher {
             cluster: self.clone(),
             target: request.target.clone(),
@@ -57,8 +67,8 @@ impl Cluster {
             seen: from,
             ready: Vec::new(),
             revision: self.subscribe(),
-            deadline: now + options.timeout.map_or(TIMEOUT, Duration::from_secs),
-            bookmark: options.bookmarks.then(|| now + BOOKMARKS),
+            deadline,
+            bookmark: options.bookmarks.then(|| next_bookmark(now, deadline)),
             ended: false,
         };
         let initial = options.initial_events.unwrap_or(from == 0);
@@ -104,7 +114,7 @@ impl Watcher {
             object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
         self.event("BOOKMARK", &object);
-        self.bookmark = self.bookmark.map(|_| Instant::now() + BOOKMARKS);
+        self.bookmark = self.bookmark.map(|_| next_bookmark(Instant::now(), self.deadline));
     }
 
     /// What a change is to who sees only a selection.

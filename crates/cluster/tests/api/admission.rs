@@ -213,3 +213,18 @@ async fn an_expression_that_nobody_taught_is_refused() {
     );
     assert!(why(&refused).2.contains("1 + 1 == 2"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_is_asked_about_and_not_changed() {
+    let world = World::new();
+    let asked = always(&world, "https://a/", json!({"allowed": false, "status": {"message": "it stays"}}));
+    let mut deletions = hook("a.b.c", "https://a/");
+    deletions["rules"][0]["operations"] = json!(["DELETE"]);
+    configure(&world, "m", &[deletions]).await;
+    world.made(PODS, &pod("p")).await;
+    let refused = world.delete(&format!("{PODS}/p"), &Value::Null).await;
+    assert_eq!(why(&refused).2, "admission webhook \"a.b.c\" denied the request: it stays");
+    let request = asked.lock()[0].clone();
+    assert_eq!((&request["object"], &request["oldObject"]["metadata"]["name"]), (&Value::Null, &json!("p")));
+    assert_eq!(world.get(&format!("{PODS}/p")).await.0, 200);
+}

@@ -378,3 +378,40 @@ async fn what_is_not_there_answers_as_it_should() {
     let (code, status) = world.ask("POST", MAPS, "text/plain", &map("a")).await;
     assert_eq!((code, &status["reason"]), (415, &json!("UnsupportedMediaType")));
 }
+
+/// Two clusters with one seed, and clients that run into each other: the same changes in the same order.
+#[tokio::test(start_paused = true)]
+async fn the_same_seed_is_the_same_history() {
+    let history = |seed| async move {
+        let latency = Latency::Between(Duration::from_millis(1), Duration::from_millis(30));
+        let world = Arc::new(World::with(Options { seed, latency, ..Options::default() }));
+        let told = Arc::new(parking_lot::Mutex::new(String::new()));
+        let log = told.clone();
+        world.cluster.observe(move |_, change| {
+            use std::fmt::Write as _;
+            let after = change.after.as_ref().map_or(&Value::Null, |object| object.json());
+            writeln!(log.lock(), "{} {} {after}", change.revision, change.key.name).unwrap();
+        });
+        let clients: Vec<_> = (0..5)
+            .map(|client| {
+                let world = world.clone();
+                tokio::spawn(async move {
+                    for round in 0..5 {
+                        world.post(MAPS, &json!({"metadata": {"generateName": "g-"}})).await;
+                        world.post(MAPS, &map(&format!("m{round}"))).await;
+                        let data = json!({"data": {"by": format!("{client}")}});
+                        world.patch(&format!("{MAPS}/m{round}"), MERGE, &data).await;
+                    }
+                })
+            })
+            .collect();
+        for client in clients {
+            client.await.unwrap();
+        }
+        told.lock().clone()
+    };
+    let first = history(7).await;
+    assert!(first.lines().count() > 50);
+    assert_eq!(first, history(7).await);
+    assert_ne!(first, history(8).await);
+}

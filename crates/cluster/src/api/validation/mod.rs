@@ -3,9 +3,11 @@
 //! It changes nothing. What depends on other objects (quotas, accounts) is not validation.
 
 mod apps;
+mod event;
 mod meta;
 mod others;
 mod pod;
+mod webhook;
 
 use serde_json::Value;
 
@@ -27,7 +29,9 @@ pub(crate) fn create(kind: Kind, object: &Value) -> Errors {
             meta::object(kind, object, e);
             apps::create(kind, object, e);
         }
-        Kind::Event => others::event_create(object, e),
+        Kind::Event => event::create(object, e),
+        // Its metadata is only looked at as everybody's is.
+        Kind::PodDisruptionBudget => others::create(kind, object, e),
         _ => {
             meta::object(kind, object, e);
             others::create(kind, object, e);
@@ -48,7 +52,7 @@ pub(crate) fn update(kind: Kind, subresource: &str, object: &Value, old: &Value)
             meta::update(object, old, e);
             apps::update(kind, subresource, object, old, e);
         }
-        (Kind::Event, _) => others::event_update(object, old, e),
+        (Kind::Event, _) => event::update(object, old, e),
         _ => others::update(kind, subresource, object, old, e),
     }
     errors

@@ -1,10 +1,12 @@
 //! The kinds that are neither pods nor workloads.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::super::field::{Errors, FieldError};
 use super::super::names;
-use super::{at_most_all, entries, formed, immutable, list, meta, nonnegative, number_or_percent, pod, selector, text};
+use super::{
+    at_most_all, entries, formed, immutable, list, meta, nonnegative, number_or_percent, pod, selector, text, webhook,
+};
 use crate::api::quantity::Quantity;
 use crate::resource::Kind;
 
@@ -20,7 +22,7 @@ pub(super) fn create(kind: Kind, object: &Value, errors: &mut Errors) {
         Kind::PodDisruptionBudget => budget(&object["spec"], errors),
         Kind::Lease => lease(&object["spec"], errors),
         Kind::HorizontalPodAutoscaler => autoscaler(&object["spec"], errors),
-        Kind::MutatingWebhookConfiguration => webhooks(&object["webhooks"], errors),
+        Kind::MutatingWebhookConfiguration => webhook::all(&object["webhooks"], errors),
         _ => {}
     }
 }
@@ -67,10 +69,7 @@ pub(super) fn update(kind: Kind, subresource: &str, object: &Value, old: &Value,
                 quota(&object["spec"], errors);
             }
         }
-        Kind::PodDisruptionBudget if subresource.is_empty() => {
-            meta::object(kind, object, errors);
-            budget(&object["spec"], errors);
-        }
+        Kind::PodDisruptionBudget if subresource.is_empty() => budget(&object["spec"], errors),
         Kind::PodDisruptionBudget => {
             for name in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
                 nonnegative(&object["status"][name], &format!("status.{name}"), errors);
@@ -88,7 +87,7 @@ pub(super) fn update(kind: Kind, subresource: &str, object: &Value, old: &Value,
         }
         Kind::MutatingWebhookConfiguration => {
             meta::object(kind, object, errors);
-            webhooks(&object["webhooks"], errors);
+            webhook::all(&object["webhooks"], errors);
         }
         _ => {}
     }
@@ -283,7 +282,13 @@ fn quota(spec: &Value, errors: &mut Errors) {
 
 fn budget(spec: &Value, errors: &mut Errors) {
     if !spec["minAvailable"].is_null() && !spec["maxUnavailable"].is_null() {
-        errors.push(FieldError::invalid("spec", spec, "minAvailable and maxUnavailable cannot be both set"));
+        let mut error = FieldError::invalid("spec", spec, "");
+        let shown = format!(
+            "{{\"MinAvailable\":{},\"Selector\":{},\"MaxUnavailable\":{},\"UnhealthyPodEvictionPolicy\":{}}}",
+            spec["minAvailable"], spec["selector"], spec["maxUnavailable"], spec["unhealthyPodEvictionPolicy"]
+        );
+        error.say(&format!("Invalid value: {shown}: minAvailable and maxUnavailable cannot be both set"));
+        errors.push(error);
     }
     for name in ["minAvailable", "maxUnavailable"] {
         if !spec[name].is_null() {
@@ -343,250 +348,4 @@ fn autoscaler(spec: &Value, errors: &mut Errors) {
 /// A metric that there is even without pods.
 fn scales_to_nothing(metric: &Value) -> bool {
     matches!(text(&metric["type"]), "Object" | "External")
-}
-
-fn webhooks(webhooks: &Value, errors: &mut Errors) {
-    let mut seen: Vec<&str> = Vec::new();
-    for (index, webhook) in list(webhooks).iter().enumerate() {
-        let at = format!("webhooks[{index}]");
-        self::webhook(webhook, &at, errors);
-        let name = text(&webhook["name"]);
-        if seen.contains(&name) && !name.is_empty() {
-            errors.push(FieldError::duplicate(format!("{at}.name"), &webhook["name"]));
-        }
-        seen.push(name);
-    }
-}
-
-fn supported(value: &Value, field: String, known: &[&str], errors: &mut Errors) {
-    if !value.is_null() && !known.contains(&text(value)) {
-        errors.push(FieldError::not_supported(field, value, known));
-    }
-}
-
-fn webhook(webhook: &Value, at: &str, errors: &mut Errors) {
-    let under = |name: &str| format!("{at}.{name}");
-    let name = text(&webhook["name"]);
-    if name.is_empty() {
-        errors.push(FieldError::required(under("name"), ""));
-    } else {
-        formed(name, names::subdomain, &under("name"), errors);
-        if name.split('.').count() < 3 {
-            let why = "should be a domain with at least three segments separated by dots";
-            errors.push(FieldError::invalid_text(under("name"), name, why));
-        }
-    }
-    for (index, rule) in list(&webhook["rules"]).iter().enumerate() {
-        self::rule(rule, &format!("{at}.rules[{index}]"), errors);
-    }
-    supported(&webhook["failurePolicy"], under("failurePolicy"), &["Fail", "Ignore"], errors);
-    supported(&webhook["matchPolicy"], under("matchPolicy"), &["Equivalent", "Exact"], errors);
-    let effects = &webhook["sideEffects"];
-    if effects.is_null() {
-        errors.push(FieldError::required(under("sideEffects"), "must specify one of None, NoneOnDryRun"));
-    }
-    supported(effects, under("sideEffects"), &["None", "NoneOnDryRun"], errors);
-    let timeout = &webhook["timeoutSeconds"];
-    if timeout.as_i64().is_some_and(|seconds| !(1..=30).contains(&seconds)) {
-        let why = "the timeout value must be between 1 and 30 seconds";
-        errors.push(FieldError::invalid(under("timeoutSeconds"), timeout, why));
-    }
-    selector(&webhook["namespaceSelector"], &under("namespaceSelector"), errors);
-    selector(&webhook["objectSelector"], &under("objectSelector"), errors);
-    supported(&webhook["reinvocationPolicy"], under("reinvocationPolicy"), &["IfNeeded", "Never"], errors);
-    client(&webhook["clientConfig"], &under("clientConfig"), errors);
-    let versions = list(&webhook["admissionReviewVersions"]);
-    if versions.is_empty() {
-        errors.push(FieldError::required(under("admissionReviewVersions"), "must specify one of v1, v1beta1"));
-    } else if !versions.iter().any(|version| matches!(text(version), "v1" | "v1beta1")) {
-        let why = "must include at least one of v1, v1beta1";
-        errors.push(FieldError::invalid(under("admissionReviewVersions"), &json!(versions), why));
-    }
-}
-
-fn rule(rule: &Value, at: &str, errors: &mut Errors) {
-    let operations = list(&rule["operations"]);
-    let known = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
-    if operations.is_empty() {
-        errors.push(FieldError::required(format!("{at}.operations"), ""));
-    }
-    if operations.len() > 1 && operations.iter().any(|operation| operation == "*") {
-        let why = "if '*' is present, must not specify other operations";
-        errors.push(FieldError::invalid(format!("{at}.operations"), &rule["operations"], why));
-    }
-    for (index, operation) in operations.iter().enumerate() {
-        supported(operation, format!("{at}.operations[{index}]"), &known, errors);
-    }
-    for (name, word) in [("apiGroups", "API groups"), ("apiVersions", "API versions")] {
-        let values = list(&rule[name]);
-        if values.is_empty() {
-            errors.push(FieldError::required(format!("{at}.{name}"), ""));
-        }
-        if values.len() > 1 && values.iter().any(|value| value == "*") {
-            let why = format!("if '*' is present, must not specify other {word}");
-            errors.push(FieldError::invalid(format!("{at}.{name}"), &rule[name], &why));
-        }
-    }
-    if list(&rule["resources"]).is_empty() {
-        errors.push(FieldError::required(format!("{at}.resources"), ""));
-    }
-    supported(&rule["scope"], format!("{at}.scope"), &["*", "Cluster", "Namespaced"], errors);
-}
-
-fn client(config: &Value, at: &str, errors: &mut Errors) {
-    let (url, service) = (&config["url"], &config["service"]);
-    if url.is_null() == service.is_null() {
-        errors.push(FieldError::required(at, "exactly one of url or service is required"));
-        return;
-    }
-    if url.is_null() {
-        return;
-    }
-    let field = format!("{at}.url");
-    let form = "; desired format: https://host[/path]";
-    let (scheme, rest) = text(url).split_once("://").unwrap_or(("", text(url)));
-    if scheme != "https" {
-        let why = format!("'https' is the only allowed URL scheme{form}");
-        errors.push(FieldError::invalid_text(field.clone(), scheme, &why));
-    }
-    let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    if scheme.is_empty() || rest.split('/').next().unwrap_or_default().is_empty() {
-        errors.push(FieldError::invalid_text(field.clone(), "", &format!("host must be specified{form}")));
-    }
-    if !fragment.is_empty() {
-        errors.push(FieldError::invalid_text(field.clone(), fragment, "fragments are not permitted in the URL"));
-    }
-    if !query.is_empty() {
-        errors.push(FieldError::invalid_text(field, query, "query parameters are not permitted in the URL"));
-    }
-}
-
-// ---- Events ----
-
-pub(super) fn event_create(event: &Value, errors: &mut Errors) {
-    event_legacy(event, errors);
-    meta::object(Kind::Event, event, errors);
-    series(&event["series"], errors);
-    if event["eventTime"].is_null() {
-        errors.push(FieldError::required("eventTime", ""));
-    }
-    let type_ = text(&event["type"]);
-    if !matches!(type_, "Normal" | "Warning") {
-        errors.push(FieldError::invalid_text("type", "", &format!("has invalid value: {type_}")));
-    }
-    for (name, field) in [
-        ("firstTimestamp", "deprecatedFirstTimestamp"),
-        ("lastTimestamp", "deprecatedLastTimestamp"),
-        ("count", "deprecatedCount"),
-    ] {
-        if !matches!(event[field], Value::Null) && event[field] != 0 {
-            errors.push(FieldError::invalid_text(name, "", "needs to be unset"));
-        }
-    }
-    let source = &event["deprecatedSource"];
-    if !text(&source["component"]).is_empty() || !text(&source["host"]).is_empty() {
-        errors.push(FieldError::invalid_text("source", "", "needs to be unset"));
-    }
-}
-
-fn series(series: &Value, errors: &mut Errors) {
-    if series.is_null() {
-        return;
-    }
-    if series["count"].as_i64().unwrap_or(0) < 2 {
-        errors.push(FieldError::invalid_text("series.count", "", "should be at least 2"));
-    }
-    if series["lastObservedTime"].is_null() {
-        errors.push(FieldError::required("series.lastObservedTime", ""));
-    }
-}
-
-fn event_legacy(event: &Value, errors: &mut Errors) {
-    let namespace = text(&event["metadata"]["namespace"]);
-    let about = text(&event["regarding"]["namespace"]);
-    let mismatch = |errors: &mut Errors| {
-        errors.push(FieldError::invalid_text("involvedObject.namespace", about, "does not match event.namespace"));
-    };
-    if event["eventTime"].is_null() {
-        if (about.is_empty() && namespace != "default") || (!about.is_empty() && about != namespace) {
-            mismatch(errors);
-        }
-    } else {
-        if about.is_empty() && !matches!(namespace, "default" | "kube-system") {
-            mismatch(errors);
-        }
-        let controller = text(&event["reportingController"]);
-        if controller.is_empty() {
-            errors.push(FieldError::required("reportingController", ""));
-        }
-        formed(controller, names::qualified, "reportingController", errors);
-        for (field, name, limit) in [
-            ("reportingInstance", "reportingInstance", 128),
-            ("action", "action", 128),
-            ("reason", "reason", 128),
-            ("note", "message", 1024),
-        ] {
-            let value = text(&event[field]);
-            if value.is_empty() && field != "note" {
-                errors.push(FieldError::required(name, ""));
-            }
-            if value.len() > limit {
-                errors.push(FieldError::invalid_text(name, "", &format!("can have at most {limit} characters")));
-            }
-        }
-    }
-    formed(namespace, names::subdomain, "namespace", errors);
-}
-
-/// A reference as the real server shows it, which is not as it is sent.
-fn reference(about: &Value) -> String {
-    let parts = [
-        ("Kind", "kind"),
-        ("Namespace", "namespace"),
-        ("Name", "name"),
-        ("UID", "uid"),
-        ("APIVersion", "apiVersion"),
-        ("ResourceVersion", "resourceVersion"),
-        ("FieldPath", "fieldPath"),
-    ];
-    let parts: Vec<String> =
-        parts.iter().map(|(shown, field)| format!("\"{shown}\":{:?}", text(&about[*field]))).collect();
-    format!("{{{}}}", parts.join(","))
-}
-
-pub(super) fn event_update(event: &Value, old: &Value, errors: &mut Errors) {
-    event_legacy(event, errors);
-    meta::update(event, old, errors);
-    if event["series"] != old["series"] {
-        series(&event["series"], errors);
-    }
-    for (field, name) in [
-        ("regarding", "involvedObject"),
-        ("reason", "reason"),
-        ("note", "message"),
-        ("deprecatedSource", "source"),
-        ("deprecatedFirstTimestamp", "firstTimestamp"),
-        ("deprecatedLastTimestamp", "lastTimestamp"),
-        ("deprecatedCount", "count"),
-        ("reason", "reason"),
-        ("type", "type"),
-        ("eventTime", "eventTime"),
-        ("action", "action"),
-        ("related", "related"),
-        ("reportingController", "reportingController"),
-        ("reportingInstance", "reportingInstance"),
-    ] {
-        // Texts that are not there are empty ones.
-        let shown =
-            |value: &Value| if value.is_null() && !matches!(field, "related") { json!("") } else { value.clone() };
-        let (new, before) = (shown(&event[field]), shown(&old[field]));
-        if field == "regarding" && new != before {
-            let mut error = FieldError::invalid(name, &new, "");
-            error.say(&format!("Invalid value: {}: field is immutable", reference(&new)));
-            errors.push(error);
-        } else {
-            immutable(&new, &before, name, errors);
-        }
-    }
 }

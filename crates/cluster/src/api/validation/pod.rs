@@ -128,7 +128,7 @@ fn containers(spec: &Value, at: &str, errors: &mut Errors) {
     for part in ["containers", "initContainers"] {
         for (index, container) in list(&spec[part]).iter().enumerate() {
             let field = format!("{at}.{part}[{index}]");
-            self::container(container, &field, errors);
+            self::container(container, &spec["volumes"], &field, errors);
             let name = text(&container["name"]);
             if seen.contains(&name) && !name.is_empty() {
                 errors.push(FieldError::duplicate(format!("{field}.name"), &container["name"]));
@@ -138,7 +138,7 @@ fn containers(spec: &Value, at: &str, errors: &mut Errors) {
     }
 }
 
-fn container(container: &Value, at: &str, errors: &mut Errors) {
+fn container(container: &Value, volumes: &Value, at: &str, errors: &mut Errors) {
     let under = |name: &str| format!("{at}.{name}");
     match text(&container["name"]) {
         "" => errors.push(FieldError::required(under("name"), "")),
@@ -155,8 +155,30 @@ fn container(container: &Value, at: &str, errors: &mut Errors) {
             errors.push(FieldError::required(format!("{at}.env[{index}].name"), ""));
         }
     }
+    mounts(&container["volumeMounts"], volumes, &under("volumeMounts"), errors);
     one_of(&container["imagePullPolicy"], &under("imagePullPolicy"), &["Always", "IfNotPresent", "Never"], errors);
     resources(&container["resources"], &under("resources"), errors);
+}
+
+fn mounts(mounts: &Value, volumes: &Value, at: &str, errors: &mut Errors) {
+    let mut paths: Vec<&str> = Vec::new();
+    for (index, mount) in list(mounts).iter().enumerate() {
+        let under = |name: &str| format!("{at}[{index}].{name}");
+        if text(&mount["name"]).is_empty() {
+            errors.push(FieldError::required(under("name"), ""));
+        }
+        if !list(volumes).iter().any(|volume| volume["name"] == mount["name"]) {
+            errors.push(FieldError::not_found(under("name"), &mount["name"]));
+        }
+        let path = text(&mount["mountPath"]);
+        if path.is_empty() {
+            errors.push(FieldError::required(under("mountPath"), ""));
+        }
+        if paths.contains(&path) {
+            errors.push(FieldError::invalid_text(under("mountPath"), path, "must be unique"));
+        }
+        paths.push(path);
+    }
 }
 
 fn ports(ports: &Value, at: &str, errors: &mut Errors) {
