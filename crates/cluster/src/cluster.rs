@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +12,12 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::api::perform::Rejected;
 use crate::clock::{Clock, seconds};
 use crate::engine::{Refused, World, Write};
+use crate::news::News;
 use crate::object::Object;
 use crate::random::Random;
 use crate::resource::Kind;
@@ -117,7 +118,7 @@ struct Shared {
     clock: Clock,
     options: Options,
     state: Mutex<State>,
-    revision: watch::Sender<u64>,
+    news: News,
 }
 
 /// A cluster. Clones are the same cluster.
@@ -146,7 +147,7 @@ impl Cluster {
             answered: None,
             marks: VecDeque::new(),
         };
-        let shared = Shared { clock, options, state: Mutex::new(state), revision: watch::Sender::new(0) };
+        let shared = Shared { clock, options, state: Mutex::new(state), news: News::new() };
         let cluster = Self(Arc::new(shared));
         for name in NAMESPACES {
             let mut state = cluster.state();
@@ -192,9 +193,14 @@ impl Cluster {
 
     /// Returns once there is a revision above `after`.
     pub async fn changed(&self, after: u64) {
-        let mut revision = self.0.revision.subscribe();
-        // The sender lives as long as this handle.
-        let _ = revision.wait_for(|revision| *revision > after).await;
+        loop {
+            let mut news = pin!(self.0.news.any());
+            news.as_mut().enable();
+            if self.read(Store::revision) > after {
+                return;
+            }
+            news.await;
+        }
     }
 
     /// Forgets all history: who watches from an older revision is told 410.
@@ -204,7 +210,7 @@ impl Cluster {
         state.store.compact(revision);
         drop(state);
         // Those who lag learn of it now.
-        self.0.revision.send_modify(|_| ());
+        self.0.news.tell_all();
     }
 
     /// From now on, keeps a record of every request.
@@ -238,8 +244,8 @@ impl Cluster {
         self.0.state.lock()
     }
 
-    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.0.revision.subscribe()
+    pub(crate) fn news(&self) -> &News {
+        &self.0.news
     }
 
     /// Stores an object and tells everybody.
@@ -258,11 +264,14 @@ impl Cluster {
 
     fn tell(&self, state: &mut State) {
         let State { store, observers, .. } = state;
-        if let Some(change) = store.last() {
+        let changed = store.last().map(|change| {
             observers.iter_mut().for_each(|observer| observer(store, change));
-        }
+            change.key.kind
+        });
         self.forget(state);
-        self.0.revision.send_replace(state.store.revision());
+        if let Some(kind) = changed {
+            self.0.news.tell(kind);
+        }
     }
 
     /// Compacts as etcd is made to: at every interval, up to where the one before began.

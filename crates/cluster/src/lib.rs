@@ -14,6 +14,7 @@ mod cluster;
 pub mod controllers;
 pub mod engine;
 pub mod matching;
+mod news;
 pub mod object;
 pub mod quantity;
 pub mod random;

@@ -80,6 +80,8 @@ pub struct Store {
     log: VecDeque<Change>,
     /// Changes up to this revision are forgotten.
     compacted: u64,
+    /// The newest change of each kind that is forgotten.
+    forgotten: BTreeMap<Kind, u64>,
 }
 
 impl Store {
@@ -237,11 +239,24 @@ impl Store {
         self.log.back()
     }
 
+    /// The changes of a kind after a revision, oldest first: known as long as none of them was forgotten.
+    pub fn changes_of(&self, kind: Kind, revision: u64) -> Result<impl Iterator<Item = &Change>, Compacted> {
+        match self.forgotten.get(&kind) {
+            Some(forgotten) if revision < *forgotten => Err(Compacted { asked: revision, oldest: self.compacted }),
+            Some(_) | None => {
+                let known = self.log.partition_point(|change| change.revision <= revision);
+                Ok(self.log.range(known..).filter(move |change| change.key.kind == kind))
+            }
+        }
+    }
+
     /// Forgets the changes up to a revision.
     pub fn compact(&mut self, revision: u64) {
         self.compacted = self.compacted.max(revision.min(self.revision));
         let forgotten = self.log.partition_point(|change| change.revision <= self.compacted);
-        self.log.drain(..forgotten);
+        for change in self.log.drain(..forgotten) {
+            self.forgotten.insert(change.key.kind, change.revision);
+        }
     }
 }
 

@@ -185,12 +185,6 @@ impl State {
         for byte in text.unwrap_or_default().bytes().chain(change.revision.to_le_bytes()) {
             self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
-        if let Some(path) = std::env::var_os("SIM_TRACE") {
-            use std::io::Write as _;
-            let mut file = std::fs::File::options().append(true).create(true).open(path).expect("trace");
-            let text = change.after.as_ref().or(change.before.as_ref()).map(|object| object.json().to_string());
-            writeln!(file, "{now} {} {} {}/{} {}", change.revision, change.key.kind, change.key.namespace, change.key.name, text.unwrap_or_default()).expect("trace");
-        }
         match change.key.kind {
             Kind::Lease if *change.key.name == *self.rules.lease => {
                 let holder = change.after.as_ref().and_then(|lease| lease.text("/spec/holderIdentity"));
@@ -254,7 +248,7 @@ impl State {
         if !fence["resourceVersion"].is_null() {
             wrong("P4", "with a resourceVersion, which can cost a budget".to_owned());
         }
-        if fence["uid"].as_str() != Some(pod.uid()) {
+        if fence["uid"].as_str().is_some_and(|uid| uid != pod.uid()) {
             // The API server refuses that.
             return None;
         }

@@ -3,13 +3,13 @@
 //! An object that leaves the selection is deleted for who watches it, one that enters is added. Who lags behind what is
 //! still known is told 410 and let go.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream;
 use serde_json::{Value, json};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::list::{Selection, version};
@@ -38,7 +38,6 @@ struct Watcher {
     /// What was already looked at.
     seen: u64,
     ready: Vec<u8>,
-    revision: watch::Receiver<u64>,
     deadline: Instant,
     /// When the next bookmark is due, if they are wanted.
     bookmark: Option<Instant>,
@@ -66,7 +65,6 @@ impl Cluster {
             form,
             seen: from,
             ready: Vec::new(),
-            revision: self.subscribe(),
             deadline,
             bookmark: options.bookmarks.then(|| next_bookmark(now, deadline)),
             ended: false,
@@ -121,7 +119,7 @@ impl Watcher {
     fn tell(&mut self, change: &Change) {
         let Change { revision, key, before, after } = change;
         let ours = self.target.scope().is_none_or(|namespace| *key.namespace == *namespace);
-        if key.kind != self.target.kind || !ours {
+        if !ours {
             return;
         }
         let seen = |object: &Option<Arc<Object>>| object.clone().filter(|object| self.selection.matches(object));
@@ -140,10 +138,9 @@ impl Watcher {
             if store.revision() <= self.seen {
                 return;
             }
-            match store.changes_after(self.seen) {
+            match store.changes_of(self.target.kind, self.seen) {
                 Ok(changes) => {
-                    let changes: Vec<Change> =
-                        changes.filter(|change| change.key.kind == self.target.kind).cloned().collect();
+                    let changes: Vec<Change> = changes.cloned().collect();
                     changes.iter().for_each(|change| self.tell(change));
                     self.seen = store.revision();
                 }
@@ -158,6 +155,7 @@ impl Watcher {
     }
 
     async fn next(&mut self) -> Option<Bytes> {
+        let cluster = self.cluster.clone();
         loop {
             if !self.ready.is_empty() {
                 return Some(Bytes::from(std::mem::take(&mut self.ready)));
@@ -165,7 +163,8 @@ impl Watcher {
             if self.ended {
                 return None;
             }
-            self.revision.mark_unchanged();
+            let mut news = pin!(cluster.news().of(self.target.kind));
+            news.as_mut().enable();
             self.catch_up();
             if !self.ready.is_empty() || self.ended {
                 continue;
@@ -173,9 +172,13 @@ impl Watcher {
             let bookmark = self.bookmark;
             tokio::select! {
                 biased;
-                changed = self.revision.changed() => self.ended = changed.is_err(),
+                () = news => {}
                 () = sleep_until(self.deadline) => self.ended = true,
-                () = sleep_until(bookmark.unwrap_or(self.deadline)), if bookmark.is_some() => self.mark(false),
+                () = sleep_until(bookmark.unwrap_or(self.deadline)), if bookmark.is_some() => {
+                    // Other kinds have changed meanwhile, of which nobody told.
+                    self.catch_up();
+                    self.mark(false);
+                }
             }
         }
     }
