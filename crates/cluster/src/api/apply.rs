@@ -163,32 +163,60 @@ fn merge(live: &Value, config: &Value, shape: &Shape<'_>) -> Value {
             }
             Value::Object(merged)
         }
-        (Shape::Set, Value::Array(live), Value::Array(config)) => {
-            let new = config.iter().filter(|element| !live.contains(element));
-            live.iter().chain(new).cloned().collect()
-        }
-        (Shape::Keyed(keys, element), Value::Array(live), Value::Array(config)) => keyed(live, config, keys, element),
+        (Shape::Set | Shape::Keyed(_, _), Value::Array(live), Value::Array(config)) => merge_lists(live, config, shape),
         (_, _, config) => config.clone(),
     }
 }
 
-/// Elements with the same keys are merged where they stand; new ones come after the applied one before them, or at the end.
-fn keyed(live: &[Value], config: &[Value], keys: &[&str], element: &schema::Type) -> Value {
-    let shape = match element {
-        schema::Type::Struct(name) => Shape::Fields(schema::named(name)),
+/// Merges elements that are the same, in an order in which both lists find theirs: as the real one does it, step by step.
+fn merge_lists(live: &[Value], config: &[Value], shape: &Shape<'_>) -> Value {
+    let step = |element: &Value| match shape {
+        Shape::Keyed(keys, _) => keys_of(element, keys),
+        _ => element.to_string(),
+    };
+    let inner = match shape {
+        Shape::Keyed(_, schema::Type::Struct(name)) => Shape::Fields(schema::named(name)),
         _ => Shape::Atomic,
     };
-    let mut merged: Vec<Value> = live.to_vec();
-    let mut after: Option<usize> = None;
-    for wanted in config {
-        let key = keys_of(wanted, keys);
-        if let Some(at) = merged.iter().position(|there| keys_of(there, keys) == key) {
-            merged[at] = merge(&merged[at], wanted, &shape);
-            after = Some(at);
-        } else {
-            let at = after.map_or(merged.len(), |after| after + 1);
-            merged.insert(at, wanted.clone());
-            after = Some(at);
+    let (left, right): (Vec<String>, Vec<String>) =
+        (live.iter().map(step).collect(), config.iter().map(step).collect());
+    let joined = |at: usize| match left.iter().position(|known| *known == right[at]) {
+        Some(there) => merge(&live[there], &config[at], &inner),
+        None => config[at].clone(),
+    };
+    let mut shared = right.iter().filter(|key| left.contains(key)).peekable();
+    let mut merged = Vec::new();
+    let (mut l, mut r) = (0, 0);
+    while l < left.len() || r < right.len() {
+        if l < left.len() && r < right.len() {
+            if left[l] == right[r] {
+                merged.push(joined(r));
+                (l, r) = (l + 1, r + 1);
+                shared.next();
+                continue;
+            }
+            // It is in both, but another is to come first.
+            if right.contains(&left[l]) && shared.peek().is_some_and(|next| **next != left[l]) {
+                l += 1;
+                continue;
+            }
+        }
+        if l < left.len() {
+            if !right.contains(&left[l]) {
+                merged.push(live[l].clone());
+                l += 1;
+                continue;
+            }
+            if right[..r].contains(&left[l]) {
+                l += 1;
+            }
+        }
+        if r < right.len() {
+            merged.push(joined(r));
+            if shared.peek().is_some_and(|next| **next == right[r]) {
+                shared.next();
+            }
+            r += 1;
         }
     }
     Value::Array(merged)
@@ -233,5 +261,28 @@ fn removed(value: &Value, gone: &FieldSet, shape: &Shape<'_>, path: &mut Path) -
             if elements.is_empty() { Value::Null } else { Value::Array(elements) }
         }
         other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_merge_in_an_order_that_suits_both() {
+        let names =
+            |names: &str| -> Vec<Value> { names.chars().map(|name| json!({"name": name.to_string()})).collect() };
+        let element = schema::Type::Struct("EnvVar");
+        for (live, config, merged) in [
+            ("ab", "c", "abc"),
+            ("ab", "ba", "ba"),
+            ("abc", "b", "abc"),
+            ("ac", "abc", "abc"),
+            ("abcd", "dxa", "bcdxa"),
+            ("", "ab", "ab"),
+        ] {
+            let result = merge_lists(&names(live), &names(config), &Shape::Keyed(&["name"], &element));
+            assert_eq!(result, Value::Array(names(merged)), "{live} {config}");
+        }
     }
 }

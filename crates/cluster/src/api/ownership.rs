@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::decode::normalized;
-use super::fieldset::{FieldSet, Shape, compare};
+use super::fieldset::{FieldSet, Shape, Step, compare};
 use super::meta::{metadata, put_meta};
 use super::schema;
 use super::strategy::reset_field;
@@ -116,6 +116,27 @@ pub(crate) fn begin(object: &mut Value, manager: &str, now: Timestamp) {
     set(object, vec![Manager { name, applies: false, api_version, subresource, time: seconds(now), fields }]);
 }
 
+/// Counts a write of the number of replicas. It passes from owner to owner; as a real server has it, a number of 0 belongs
+/// to nobody, and what belongs to nobody stays so.
+fn note_scale(object: &mut Value, old: &Object, mut owners: Vec<Manager>, write: &Write<'_>) {
+    let replicas = FieldSet([vec![Step::Field("spec".to_owned()), Step::Field("replicas".to_owned())]].into());
+    if object["spec"]["replicas"] != *old.at("/spec/replicas") {
+        let owned = owners.iter().any(|owner| !owner.fields.common(&replicas).0.is_empty());
+        owners.iter_mut().for_each(|owner| owner.fields = owner.fields.minus(&replicas));
+        if owned && object["spec"]["replicas"] != 0 {
+            owners.push(Manager {
+                name: write.manager.to_owned(),
+                applies: false,
+                api_version: object["apiVersion"].as_str().unwrap_or_default().to_owned(),
+                subresource: write.subresource.to_owned(),
+                time: seconds(write.now),
+                fields: replicas,
+            });
+        }
+    }
+    set(object, owners);
+}
+
 /// Counts a write of an object that is being counted.
 pub(crate) fn note(object: &mut Value, old: &Object, write: &Write<'_>) {
     if write.applied {
@@ -125,6 +146,10 @@ pub(crate) fn note(object: &mut Value, old: &Object, write: &Write<'_>) {
     let mut owners = managers(old.json());
     if owners.is_empty() && !write.always {
         metadata(object).remove("managedFields");
+        return;
+    }
+    if write.subresource == "scale" {
+        note_scale(object, old, owners, write);
         return;
     }
     let difference = compare(old.json(), object, &shape(object));

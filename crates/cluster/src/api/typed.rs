@@ -3,7 +3,8 @@
 
 use serde_json::Value;
 
-use super::schema::{Struct, Type, named};
+use super::fieldset::{Step, keys_of, shown as step_shown};
+use super::schema::{ListType, Struct, Type, named};
 use super::strategic::go_map;
 
 /// The first thing that has not.
@@ -17,8 +18,24 @@ fn fields(value: &Value, type_: &'static Struct, at: &str) -> Result<(), String>
         let at = format!("{at}.{name}");
         let Some(field) = type_.field(name) else { return Err(format!("{at}: field not declared in schema")) };
         one(value, &field.type_, &at)?;
+        unique(value, &field.list, &at)?;
     }
     Ok(())
+}
+
+/// The elements of a list that merges by keys are told apart by them.
+fn unique(value: &Value, list: &ListType, at: &str) -> Result<(), String> {
+    let elements = value.as_array().map_or(&[][..], Vec::as_slice);
+    let key = |element: &Value| match list {
+        ListType::Atomic => None,
+        ListType::Set => Some(Step::Value(element.to_string())),
+        ListType::Map(keys) => Some(Step::Keys(keys_of(element, keys))),
+    };
+    let keys: Vec<Step> = elements.iter().filter_map(key).collect();
+    match keys.iter().enumerate().find(|(index, key)| keys[..*index].contains(key)) {
+        Some((_, twice)) => Err(format!("{at}: duplicate entries for key {}", step_shown(&vec![twice.clone()]))),
+        None => Ok(()),
+    }
 }
 
 fn expected(what: &str, value: &Value, at: &str) -> Result<(), String> {
