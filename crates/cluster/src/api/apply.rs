@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::fieldset::{FieldSet, Path, Shape, Step, compare, keys_of, shown};
 use super::options::WriteOptions;
-use super::ownership::{Manager, blank, managers, set, written};
+use super::ownership::{Entry, blank, managers, set, written};
 use super::request::Target;
 use super::schema;
 use super::status::Status;
@@ -53,7 +53,7 @@ pub(crate) fn apply(
     let sent = FieldSet::of(config, &shape);
     let wanted = reset(sent.clone().without_bookkeeping());
     let ours =
-        |owner: &Manager| owner.applies && owner.name == options.manager && owner.subresource == target.subresource;
+        |owner: &Entry| owner.applies && owner.name == options.manager && owner.subresource == target.subresource;
     let last = owners.iter().position(ours).map(|index| owners.remove(index));
     let mut new = merged;
     if let Some(last) = &last {
@@ -69,7 +69,7 @@ pub(crate) fn apply(
     let same = last.as_ref().is_some_and(|last| last.fields == wanted)
         && changed.0.is_empty()
         && difference.removed.0.is_empty();
-    owners.push(Manager {
+    owners.push(Entry {
         name: options.manager.clone(),
         applies: true,
         api_version: version,
@@ -86,10 +86,10 @@ fn qualified(version: &str) -> String {
 }
 
 /// Everything that is there before anybody was counted.
-fn first(live: &Value, shape: &Shape<'_>, version: &str) -> Manager {
+fn first(live: &Value, shape: &Shape<'_>, version: &str) -> Entry {
     let blank = blank(Object::from(live.clone()).kind());
     let fields = written(&blank, live, shape).without_bookkeeping();
-    Manager {
+    Entry {
         name: BEFORE.to_owned(),
         applies: false,
         api_version: version.to_owned(),
@@ -101,7 +101,7 @@ fn first(live: &Value, shape: &Shape<'_>, version: &str) -> Manager {
 }
 
 /// Fields of others that would change: taken from them, or refused.
-fn contend(owners: &mut [Manager], changed: &FieldSet, force: bool) -> Result<(), Status> {
+fn contend(owners: &mut [Entry], changed: &FieldSet, force: bool) -> Result<(), Status> {
     let mut conflicts: Vec<(String, Path)> = Vec::new();
     for owner in owners.iter_mut() {
         let contended = owner.fields.common(changed);
@@ -114,7 +114,7 @@ fn contend(owners: &mut [Manager], changed: &FieldSet, force: bool) -> Result<()
     if conflicts.is_empty() { Ok(()) } else { Err(conflict(&mut conflicts)) }
 }
 
-fn described(owner: &Manager) -> String {
+fn described(owner: &Entry) -> String {
     let mut text = format!("{:?}", owner.name);
     if !owner.subresource.is_empty() {
         text = format!("{text} with subresource {:?}", owner.subresource);

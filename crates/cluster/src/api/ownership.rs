@@ -18,7 +18,7 @@ use crate::resource::Kind;
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Manager {
+pub(crate) struct Entry {
     pub name: String,
     pub applies: bool,
     pub api_version: String,
@@ -39,11 +39,11 @@ pub(crate) struct Write<'w> {
 }
 
 /// The managers of an object.
-pub(crate) fn managers(object: &Value) -> Vec<Manager> {
+pub(crate) fn managers(object: &Value) -> Vec<Entry> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
     entries
-        .map(|entry| Manager {
+        .map(|entry| Entry {
             name: text(&entry["manager"]),
             applies: entry["operation"] == "Apply",
             api_version: text(&entry["apiVersion"]),
@@ -55,7 +55,7 @@ pub(crate) fn managers(object: &Value) -> Vec<Manager> {
 }
 
 /// Puts managers into an object; those that own nothing go.
-pub(crate) fn set(object: &mut Value, mut managers: Vec<Manager>) {
+pub(crate) fn set(object: &mut Value, mut managers: Vec<Entry>) {
     managers.retain(|manager| !manager.fields.0.is_empty());
     managers.sort_by(|a, b| (!a.applies, &a.time, &a.name).cmp(&(!b.applies, &b.time, &b.name)));
     let entries: Vec<Value> = managers
@@ -113,18 +113,18 @@ pub(crate) fn begin(object: &mut Value, manager: &str, now: Timestamp) {
     let fields = if has_status { fields.without("status") } else { fields };
     let api_version = object["apiVersion"].as_str().unwrap_or_default().to_owned();
     let (name, subresource) = (manager.to_owned(), String::new());
-    set(object, vec![Manager { name, applies: false, api_version, subresource, time: seconds(now), fields }]);
+    set(object, vec![Entry { name, applies: false, api_version, subresource, time: seconds(now), fields }]);
 }
 
 /// Counts a write of the number of replicas. It passes from owner to owner; as a real server has it, a number of 0 belongs
 /// to nobody, and what belongs to nobody stays so.
-fn note_scale(object: &mut Value, old: &Object, mut owners: Vec<Manager>, write: &Write<'_>) {
+fn note_scale(object: &mut Value, old: &Object, mut owners: Vec<Entry>, write: &Write<'_>) {
     let replicas = FieldSet([vec![Step::Field("spec".to_owned()), Step::Field("replicas".to_owned())]].into());
     if object["spec"]["replicas"] != *old.at("/spec/replicas") {
         let owned = owners.iter().any(|owner| !owner.fields.common(&replicas).0.is_empty());
         owners.iter_mut().for_each(|owner| owner.fields = owner.fields.minus(&replicas));
         if owned && object["spec"]["replicas"] != 0 {
-            owners.push(Manager {
+            owners.push(Entry {
                 name: write.manager.to_owned(),
                 applies: false,
                 api_version: object["apiVersion"].as_str().unwrap_or_default().to_owned(),
@@ -168,12 +168,12 @@ pub(crate) fn note(object: &mut Value, old: &Object, write: &Write<'_>) {
         owner.fields = owner.fields.minus(&removed).minus(&written);
     }
     let ours =
-        |owner: &&mut Manager| owner.name == write.manager && !owner.applies && owner.subresource == write.subresource;
+        |owner: &&mut Entry| owner.name == write.manager && !owner.applies && owner.subresource == write.subresource;
     if let Some(owner) = owners.iter_mut().find(ours) {
         owner.fields.union(written);
         owner.time = seconds(write.now);
     } else {
-        owners.push(Manager {
+        owners.push(Entry {
             name: write.manager.to_owned(),
             applies: false,
             api_version: object["apiVersion"].as_str().unwrap_or_default().to_owned(),
