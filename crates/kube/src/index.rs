@@ -259,6 +259,8 @@ struct ReplicaSetRecord {
 struct OwnerRecord {
     ledger: Ledger,
     pods: BTreeSet<PodKey>,
+    /// The newest change of a pod that is gone: what happened to it is not undone by its end.
+    departed: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

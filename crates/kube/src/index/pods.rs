@@ -58,6 +58,11 @@ impl PodRecord {
     pub(super) const fn active(&self) -> bool {
         self.deleted.is_none() && !self.finished
     }
+
+    /// When it was created, became Ready or not, or was asked to go: the newest of these.
+    pub(super) fn last_change(&self) -> Option<Timestamp> {
+        Some(self.created).max(self.deleted).max(self.ready_changed)
+    }
 }
 
 impl Index {
@@ -173,9 +178,11 @@ impl Index {
     fn forget_pod(&mut self, key: &PodKey) {
         let Some(old) = self.pods.remove(key) else { return };
         self.detach(key, &old);
+        let last_change = old.last_change();
         let Some(owner) = old.owner else { return };
         if let Some(state) = self.owners.get_mut(&owner) {
             state.pods.remove(key);
+            state.departed = state.departed.max(last_change);
             if let Some(Counted { capacity, slot }) = old.counted {
                 state.ledger.release(capacity, slot);
             }

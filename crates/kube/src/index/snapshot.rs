@@ -188,8 +188,9 @@ impl Index {
 
     fn with_pods(&self, key: &WorkloadKey, record: &WorkloadRecord, counted: Snapshot) -> Snapshot {
         let pods: Vec<(&PodKey, &PodRecord)> = self.pods_of(key, record).collect();
-        let last_change =
-            pods.iter().flat_map(|(_, pod)| [Some(pod.created), pod.deleted, pod.ready_changed]).flatten().max();
+        let owners = self.owners_of(key, record).into_iter().filter_map(|owner| self.owners.get(owner));
+        let departed = owners.filter_map(|owner| owner.departed);
+        let last_change = pods.iter().filter_map(|(_, pod)| pod.last_change()).chain(departed).max();
         let mut neighbours: BTreeMap<&str, u32> = BTreeMap::new();
         for node in pods.iter().filter_map(|(_, pod)| pod.node.as_deref()) {
             *neighbours.entry(node).or_default() += 1;
