@@ -13,8 +13,9 @@ pub struct Requirement {
     test: Test,
 }
 
+/// A comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Test {
+pub(crate) enum Test {
     In(BTreeSet<String>),
     NotIn(BTreeSet<String>),
     Exists,
@@ -29,6 +30,11 @@ enum Test {
 pub struct Unreadable(String);
 
 impl Requirement {
+    /// A condition on the label of this key.
+    pub(crate) fn new(key: &str, test: Test) -> Self {
+        Self { key: key.to_owned(), test }
+    }
+
     /// Reads `{key, operator, values}`.
     pub fn parse(value: &Value) -> Result<Self, Unreadable> {
         let key = value["key"].as_str().unwrap_or_default().to_owned();
@@ -51,6 +57,11 @@ impl Requirement {
     /// The label that it is about.
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// Whether labels (a map, or null for none) fulfil it.
+    pub fn matches(&self, labels: &Value) -> bool {
+        self.allows(labels.get(&self.key).and_then(Value::as_str))
     }
 
     /// Whether a value, or the lack of one, fulfils it.
@@ -91,8 +102,7 @@ impl Selector {
 
     /// Whether these labels (a map, or null for none) are selected.
     pub fn matches(&self, labels: &Value) -> bool {
-        let fits =
-            |requirement: &Requirement| requirement.allows(labels.get(requirement.key()).and_then(Value::as_str));
+        let fits = |requirement: &Requirement| requirement.matches(labels);
         self.requirements.as_ref().is_some_and(|requirements| requirements.iter().all(fits))
     }
 
@@ -109,8 +119,7 @@ pub fn selects(selector: &Value, labels: &Value) -> bool {
     let mut equal = wanted("matchLabels").and_then(Value::as_object).into_iter().flatten();
     let mut expressions = wanted("matchExpressions").and_then(Value::as_array).into_iter().flatten();
     let value = |key: &str| labels.get(key).and_then(Value::as_str);
-    let fits =
-        |it: &Value| Requirement::parse(it).is_ok_and(|requirement| requirement.allows(value(requirement.key())));
+    let fits = |it: &Value| Requirement::parse(it).is_ok_and(|requirement| requirement.matches(labels));
     selector.is_object() && equal.all(|(key, wanted)| value(key) == wanted.as_str()) && expressions.all(fits)
 }
 

@@ -37,8 +37,6 @@ pub struct Rules {
     pub cooldown: SignedDuration,
     /// `controller.maxConcurrentDisruptions`.
     pub limit: usize,
-    /// Where the Lease lies.
-    pub namespace: String,
     /// The Lease.
     pub lease: String,
     /// The identity of each process, by its number.
@@ -136,7 +134,7 @@ impl Judge {
     }
 
     /// It is done.
-    pub(crate) fn is_done(&self, verdict: Verdict, call: &Call, _body: &Bytes, code: u16) {
+    pub(crate) fn is_done(&self, verdict: Verdict, call: &Call, code: u16) {
         let mut state = self.state.lock();
         if code < 300 || call.is_write() && !WRITES.contains(&call.site.as_str()) {
             let at = self.cluster.now();

@@ -15,7 +15,7 @@ use crate::judge::{Eviction, Judge, REST, Rules};
 use crate::plan::{Event, Plan, pdb};
 use crate::process::{Process, identity};
 use crate::wire::{Call, Exchange, Fault};
-use crate::world::{NAMESPACE, OWN_NAMESPACE, World};
+use crate::world::{NAMESPACE, World};
 
 /// Until a process that ended has a successor.
 const RESTART: Duration = Duration::from_secs(3);
@@ -72,7 +72,6 @@ async fn live(plan: &Plan) -> Outcome {
     let rules = Rules {
         cooldown: SignedDuration::try_from(controller.cooldown).expect("a short time"),
         limit: controller.max_concurrent_disruptions as usize,
-        namespace: OWN_NAMESPACE.to_owned(),
         lease: spotalis_instance::LEASE.to_owned(),
         identities: BTreeMap::new(),
     };

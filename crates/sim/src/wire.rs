@@ -298,7 +298,7 @@ impl Wire {
     async fn forward(&self, call: &Call, request: Request<Full<Bytes>>, body: &Bytes) -> io::Result<Response<Answer>> {
         let verdict = self.exchange.judge.arrives(call, body);
         let response = self.api.clone().call(request).await.map_err(io::Error::other)?;
-        self.exchange.judge.is_done(verdict, call, body, response.status().as_u16());
+        self.exchange.judge.is_done(verdict, call, response.status().as_u16());
         let dead = self.dead.clone();
         Ok(response.map(|body| {
             if call.is_watch() {

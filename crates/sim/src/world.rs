@@ -16,7 +16,7 @@ use crate::process::Doors;
 /// The namespace of the workloads.
 pub const NAMESPACE: &str = "shop";
 /// Where Spotalis's Lease lies.
-pub const OWN_NAMESPACE: &str = "spotalis-system";
+const OWN_NAMESPACE: &str = "spotalis-system";
 const ADDRESS: &str = "https://spotalis";
 
 /// A cluster that lives. Clones are the same.

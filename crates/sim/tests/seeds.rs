@@ -60,7 +60,6 @@ impl Stage {
         let rules = Rules {
             cooldown: SignedDuration::from_secs(10),
             limit: 5,
-            namespace: "spotalis-system".to_owned(),
             lease: "spotalis-controller".to_owned(),
             identities: [(1, "rogue".to_owned())].into(),
         };

@@ -8,23 +8,7 @@ use serde_json::Value;
 
 use super::names;
 use crate::object::Object;
-
-/// A comparison.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Test {
-    In(BTreeSet<String>),
-    NotIn(BTreeSet<String>),
-    Exists,
-    DoesNotExist,
-    Above(i64),
-    Below(i64),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Requirement {
-    key: String,
-    test: Test,
-}
+use crate::selector::{Requirement, Test};
 
 /// What labels must fulfil.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,21 +16,6 @@ pub(crate) struct Selector {
     requirements: Vec<Requirement>,
     /// Matches nothing at all.
     nothing: bool,
-}
-
-impl Requirement {
-    fn matches(&self, labels: &Value) -> bool {
-        let value = labels.get(&self.key).and_then(Value::as_str);
-        let number = || value.and_then(|value| value.parse::<i64>().ok());
-        match &self.test {
-            Test::In(values) => value.is_some_and(|value| values.contains(value)),
-            Test::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
-            Test::Exists => value.is_some(),
-            Test::DoesNotExist => value.is_none(),
-            Test::Above(limit) => number().is_some_and(|number| number > *limit),
-            Test::Below(limit) => number().is_some_and(|number| number < *limit),
-        }
-    }
 }
 
 impl Selector {
@@ -78,7 +47,7 @@ impl Selector {
         let mut requirements = Vec::new();
         for (key, value) in selector["matchLabels"].as_object().into_iter().flatten() {
             let value = value.as_str()?.to_owned();
-            requirements.push(Requirement { key: key.clone(), test: Test::In([value].into()) });
+            requirements.push(Requirement::new(key, Test::In([value].into())));
         }
         for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
             let values = || -> BTreeSet<String> {
@@ -97,7 +66,7 @@ impl Selector {
                 "DoesNotExist" => Test::DoesNotExist,
                 _ => return None,
             };
-            requirements.push(Requirement { key: expression["key"].as_str()?.to_owned(), test });
+            requirements.push(Requirement::new(expression["key"].as_str()?, test));
         }
         Some(Self { requirements, nothing: false })
     }
@@ -197,10 +166,10 @@ impl Parser {
         };
         checked("<nil>", &key, &names::qualified(&key))?;
         if absent {
-            return Ok(Requirement { key, test: Test::DoesNotExist });
+            return Ok(Requirement::new(&key, Test::DoesNotExist));
         }
         let operator = match self.peek() {
-            Token::End | Token::Symbol(",") => return Ok(Requirement { key, test: Test::Exists }),
+            Token::End | Token::Symbol(",") => return Ok(Requirement::new(&key, Test::Exists)),
             other => {
                 self.next();
                 other
@@ -220,7 +189,7 @@ impl Parser {
                 checked(&format!("values[{index}][{key}]"), value, &names::label_value(value))?;
             }
         }
-        Ok(Requirement { key, test })
+        Ok(Requirement::new(&key, test))
     }
 
     fn exact(&mut self) -> Result<String, String> {

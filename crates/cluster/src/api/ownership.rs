@@ -38,6 +38,20 @@ pub(crate) struct Write<'w> {
     pub always: bool,
 }
 
+impl Write<'_> {
+    /// What it is counted as, if these fields are its own from now on.
+    fn entry(&self, object: &Value, fields: FieldSet) -> Entry {
+        Entry {
+            name: self.manager.to_owned(),
+            applies: false,
+            api_version: object["apiVersion"].as_str().unwrap_or_default().to_owned(),
+            subresource: self.subresource.to_owned(),
+            time: seconds(self.now),
+            fields,
+        }
+    }
+}
+
 /// The managers of an object.
 pub(crate) fn managers(object: &Value) -> Vec<Entry> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -124,14 +138,7 @@ fn note_scale(object: &mut Value, old: &Object, mut owners: Vec<Entry>, write: &
         let owned = owners.iter().any(|owner| !owner.fields.common(&replicas).0.is_empty());
         owners.iter_mut().for_each(|owner| owner.fields = owner.fields.minus(&replicas));
         if owned && object["spec"]["replicas"] != 0 {
-            owners.push(Entry {
-                name: write.manager.to_owned(),
-                applies: false,
-                api_version: object["apiVersion"].as_str().unwrap_or_default().to_owned(),
-                subresource: write.subresource.to_owned(),
-                time: seconds(write.now),
-                fields: replicas,
-            });
+            owners.push(write.entry(object, replicas));
         }
     }
     set(object, owners);
@@ -173,14 +180,7 @@ pub(crate) fn note(object: &mut Value, old: &Object, write: &Write<'_>) {
         owner.fields.union(written);
         owner.time = seconds(write.now);
     } else {
-        owners.push(Entry {
-            name: write.manager.to_owned(),
-            applies: false,
-            api_version: object["apiVersion"].as_str().unwrap_or_default().to_owned(),
-            subresource: write.subresource.to_owned(),
-            time: seconds(write.now),
-            fields: written,
-        });
+        owners.push(write.entry(object, written));
     }
     set(object, owners);
 }
