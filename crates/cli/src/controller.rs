@@ -17,7 +17,7 @@ use spotalis_runtime::apiclient::{Cluster, ClusterSource};
 use spotalis_runtime::metrics::Metrics;
 use spotalis_runtime::shutdown::{Ending, Shutdown};
 use spotalis_runtime::telemetry::Telemetry;
-use spotalis_webhook::peer::PeerLink;
+use spotalis_webhook::peer::{PeerLink, TlsTransport};
 use tokio_util::sync::CancellationToken;
 
 use crate::listener::Ports;
@@ -83,7 +83,8 @@ async fn serve(
     let Instance { admission, leadership, mut metrics, adjustable, .. } = instance;
     if let Some(ports) = ports {
         let admission = if elected {
-            admission.with_peers(Arc::new(PeerLink::new(leadership, &identity, ports.certificates().clone())))
+            let transport = Arc::new(TlsTransport::new(ports.certificates().clone()));
+            admission.with_peers(Arc::new(PeerLink::new(leadership, &identity, transport)))
         } else {
             admission
         };

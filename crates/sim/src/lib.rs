@@ -6,11 +6,18 @@
 //! run, to the byte. Nothing here is used by what it judges.
 
 pub mod chance;
+pub mod embedded;
 pub mod enumerate;
+pub mod expect;
+pub mod fleet;
 pub mod judge;
 pub mod plan;
+pub mod play;
 pub mod process;
+pub mod record;
 pub mod run;
+pub mod scenario;
 pub mod shrink;
+pub mod summary;
 pub mod wire;
 pub mod world;

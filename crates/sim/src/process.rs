@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use kube::Client;
 use parking_lot::Mutex;
 use spotalis_config::Config;
@@ -12,6 +13,7 @@ use spotalis_instance::{Instance, Surroundings};
 use spotalis_runtime::Clock;
 use spotalis_runtime::metrics::Metrics;
 use spotalis_webhook::admission::Admission;
+use spotalis_webhook::peer::{LeadersAnswer, PeerLink, PeerTransport};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -63,6 +65,18 @@ impl Doors {
     }
 }
 
+/// Among replicas the review comes in at the leader's door, without a network in between.
+impl PeerTransport for Doors {
+    fn carry<'a>(&'a self, leader: &'a str, review: Bytes) -> BoxFuture<'a, Option<LeadersAnswer>> {
+        Box::pin(async move {
+            let Door { admission, is_ready: _, dead } =
+                self.0.lock().doors.iter().find(|(number, _)| identity(**number) == leader)?.1.clone();
+            let reply = dead.run_until_cancelled(admission.answer_as_leader(&review)).await??;
+            Some(LeadersAnswer { body: reply.body.into(), seat: reply.seat })
+        })
+    }
+}
+
 impl Process {
     /// Starts one. Its identity differs from those of all before it.
     pub fn start(number: u32, exchange: &Exchange, config: &Config, clock: Clock, doors: &Doors) -> Self {
@@ -72,12 +86,14 @@ impl Process {
             clock,
             config,
             identity: identity(number),
-            peer_address: None,
+            peer_address: Some(identity(number)),
             build: ("simulated", "simulated"),
         };
         let instance = Instance::start(surroundings, &stop, &tasks);
         let is_ready: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(instance.synced());
-        let Instance { admission, metrics, .. } = instance;
+        let Instance { admission, metrics, leadership, .. } = instance;
+        let peers = PeerLink::new(leadership, &identity(number), Arc::new(doors.clone()));
+        let admission = admission.with_peers(Arc::new(peers));
         doors.0.lock().doors.insert(number, Door { admission, is_ready, dead: dead.clone() });
         Self { number, dead, stop, tasks, metrics, doors: doors.clone() }
     }

@@ -76,7 +76,7 @@ async fn live(plan: &Plan) -> Outcome {
         identities: BTreeMap::new(),
     };
     let judge = Judge::of(&world.cluster, rules);
-    let exchange = Exchange::new(world.cluster.clone(), judge.clone(), plan.faults.fate());
+    let exchange = Exchange::new(world.cluster.clone(), Some(judge.clone()), plan.faults.fate());
     let mut run = Run { world, exchange, judge, config, processes: BTreeMap::new(), started: 0, begun };
     run.begin(plan).await;
     run.go_on(plan).await;

@@ -29,8 +29,19 @@ pub struct World {
 }
 
 impl World {
-    /// An empty cluster whose controllers run, with the webhook registered. Has to be called within a runtime.
+    /// A cluster with a namespace for workloads and the webhook registered. Has to be called within a runtime.
     pub async fn new(seed: u64, config: &Config) -> Self {
+        let world = Self::empty(seed).await;
+        let labels = json!({"spotalis.io/enabled": "true"});
+        world
+            .create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}))
+            .await;
+        world.register(config).await;
+        world
+    }
+
+    /// An empty cluster whose controllers run. Has to be called within a runtime.
+    pub async fn empty(seed: u64) -> Self {
         let cluster = Cluster::new(Options { seed, ..Options::default() });
         let doors = Doors::default();
         let answers = doors.clone();
@@ -44,15 +55,15 @@ impl World {
         });
         tokio::spawn(Engine::new(cluster.clone(), controllers::all(Timing::default())).run());
         let world = Self { cluster, doors };
-        let labels = json!({"spotalis.io/enabled": "true"});
-        world
-            .create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}))
-            .await;
         world.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OWN_NAMESPACE}})).await;
+        world
+    }
+
+    /// The API server is told of the webhook.
+    pub async fn register(&self, config: &Config) {
         let client = registration::Client::Url { base: ADDRESS.to_owned(), ca: String::new() };
         let registration = registration("spotalis", client, &config.opt_in);
-        world.create(serde_json::to_value(registration).expect("an API object is JSON")).await;
-        world
+        self.create(serde_json::to_value(registration).expect("an API object is JSON")).await;
     }
 
     /// Creates an object, which must not be refused.

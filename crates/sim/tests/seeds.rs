@@ -86,7 +86,7 @@ impl Stage {
             }))
             .await;
         tokio::time::sleep(Duration::from_mins(1)).await;
-        let exchange = Exchange::new(world.cluster.clone(), judge.clone(), Box::new(Calm));
+        let exchange = Exchange::new(world.cluster.clone(), Some(judge.clone()), Box::new(Calm));
         let client = kube::Client::new(exchange.wire(1, CancellationToken::new()), "default");
         Self { world, judge, client }
     }

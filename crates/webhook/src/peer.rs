@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -84,38 +85,37 @@ enum PeerError {
     GivenUp,
 }
 
-/// A follower's connections to the leader.
+/// How a review gets to the leader, and its answer back.
+pub trait PeerTransport: Send + Sync {
+    /// Carries a review to the replica at this address; absent, it did not get there or was not answered. Whoever waits
+    /// has patience enough for himself: this may take its time.
+    fn carry<'a>(&'a self, leader: &'a str, review: Bytes) -> BoxFuture<'a, Option<LeadersAnswer>>;
+}
+
+/// A follower's way to the leader.
 pub struct PeerLink {
     leadership: Leadership,
     /// Our own name: for a while after we resigned the Lease still says that we lead.
     identity: Box<str>,
-    certificates: Arc<Certificates>,
-    pool: Arc<Mutex<Pool>>,
+    transport: Arc<dyn PeerTransport>,
+    lately: Mutex<Lately>,
 }
 
-/// Connections to the leader with this address, and how it went lately.
+/// How it went lately with the leader at this address.
 #[derive(Default)]
-struct Pool {
+struct Lately {
     leader: Box<str>,
-    /// Without a request.
-    idle: Vec<Sender>,
     failures: u32,
     not_before: Option<Instant>,
 }
 
-impl Pool {
-    /// Forgets another leader's connections and failures.
+impl Lately {
+    /// Forgets another leader's failures.
     fn of(&mut self, leader: &str) -> &mut Self {
         if &*self.leader != leader {
             *self = Self { leader: leader.into(), ..Self::default() };
         }
         self
-    }
-
-    fn keep(&mut self, leader: &str, sender: Sender) {
-        if &*self.leader == leader && self.idle.len() < MOST_IDLE {
-            self.idle.push(sender);
-        }
     }
 
     fn went(&mut self, leader: &str, well: bool) {
@@ -133,9 +133,9 @@ impl std::fmt::Debug for PeerLink {
 }
 
 impl PeerLink {
-    /// Asks whoever `leadership` says, unless that is `identity`, showing what `certificates` has.
-    pub fn new(leadership: Leadership, identity: &str, certificates: Arc<Certificates>) -> Self {
-        Self { leadership, identity: identity.into(), certificates, pool: Arc::default() }
+    /// Asks whoever `leadership` says, unless that is `identity`.
+    pub fn new(leadership: Leadership, identity: &str, transport: Arc<dyn PeerTransport>) -> Self {
+        Self { leadership, identity: identity.into(), transport, lately: Mutex::default() }
     }
 
     /// Whether this replica's own ledger is the truth.
@@ -146,37 +146,81 @@ impl PeerLink {
     /// The leader's answer to a review, if there is another leader and it answers in time.
     pub async fn ask(&self, review: &[u8]) -> Option<LeadersAnswer> {
         let leader = self.leadership.leader().filter(|leader| leader.identity != self.identity)?.peer_address?;
-        if self.pool.lock().of(&leader).not_before.is_some_and(|until| until > Instant::now()) {
+        if self.lately.lock().of(&leader).not_before.is_some_and(|until| until > Instant::now()) {
             return None;
         }
-        let answer = match tokio::time::timeout(PATIENCE, self.exchange(&leader, review)).await {
-            Ok(Ok(answer)) => Some(answer),
-            Ok(Err(error)) => {
-                tracing::debug!(%leader, error = %spotalis_runtime::text::chain(&error), "deciding without the leader");
-                None
-            }
-            Err(_) => {
-                tracing::debug!(%leader, "deciding without the leader, which did not answer in time");
-                None
-            }
-        };
-        self.pool.lock().went(&leader, answer.is_some());
+        let carried = self.transport.carry(&leader, Bytes::copy_from_slice(review));
+        let answer = tokio::time::timeout(PATIENCE, carried).await.unwrap_or_else(|_| {
+            tracing::debug!(%leader, "deciding without the leader, which did not answer in time");
+            None
+        });
+        self.lately.lock().went(&leader, answer.is_some());
         answer
     }
+}
 
-    async fn exchange(&self, leader: &str, review: &[u8]) -> Result<LeadersAnswer, PeerError> {
+/// The way over mutual TLS.
+pub struct TlsTransport {
+    certificates: Arc<Certificates>,
+    idle: Arc<Mutex<Idle>>,
+}
+
+/// Connections without a request to the leader with this address.
+#[derive(Default)]
+struct Idle {
+    leader: Box<str>,
+    senders: Vec<Sender>,
+}
+
+impl Idle {
+    /// Forgets another leader's connections.
+    fn of(&mut self, leader: &str) -> &mut Self {
+        if &*self.leader != leader {
+            *self = Self { leader: leader.into(), senders: Vec::new() };
+        }
+        self
+    }
+
+    fn keep(&mut self, leader: &str, sender: Sender) {
+        if &*self.leader == leader && self.senders.len() < MOST_IDLE {
+            self.senders.push(sender);
+        }
+    }
+}
+
+impl PeerTransport for TlsTransport {
+    fn carry<'a>(&'a self, leader: &'a str, review: Bytes) -> BoxFuture<'a, Option<LeadersAnswer>> {
+        Box::pin(async move {
+            match self.exchange(leader, review).await {
+                Ok(answer) => Some(answer),
+                Err(error) => {
+                    tracing::debug!(%leader, error = %spotalis_runtime::text::chain(&error), "deciding without the leader");
+                    None
+                }
+            }
+        })
+    }
+}
+
+impl TlsTransport {
+    /// Shows what `certificates` has.
+    pub fn new(certificates: Arc<Certificates>) -> Self {
+        Self { certificates, idle: Arc::default() }
+    }
+
+    async fn exchange(&self, leader: &str, review: Bytes) -> Result<LeadersAnswer, PeerError> {
         let mut sender = match self.take_idle(leader) {
             Some(sender) => sender,
             None => self.dial(leader).await?,
         };
         let request = Request::post(PATH)
             .header(http::header::HOST, leader)
-            .body(Full::new(Bytes::copy_from_slice(review)))
+            .body(Full::new(review))
             .map_err(|_| PeerError::Address)?;
         let response = sender.send_request(request).await?;
         let (head, body) = response.into_parts();
         let body = body.collect().await?.to_bytes();
-        self.pool.lock().keep(leader, sender);
+        self.idle.lock().keep(leader, sender);
         if head.status == StatusCode::OK {
             Ok(LeadersAnswer { body, seat: told_seat(&head.headers) })
         } else {
@@ -185,20 +229,20 @@ impl PeerLink {
     }
 
     fn take_idle(&self, leader: &str) -> Option<Sender> {
-        let mut pool = self.pool.lock();
-        let pool = pool.of(leader);
-        std::iter::from_fn(|| pool.idle.pop()).find(SendRequest::is_ready)
+        let mut idle = self.idle.lock();
+        let idle = idle.of(leader);
+        std::iter::from_fn(|| idle.senders.pop()).find(SendRequest::is_ready)
     }
 
     /// A new connection. One that comes too late for this pod is kept for the next.
     async fn dial(&self, leader: &str) -> Result<Sender, PeerError> {
         let (hand_over, connected) = oneshot::channel();
-        let (pool, certificates, leader) = (self.pool.clone(), self.certificates.clone(), Box::<str>::from(leader));
+        let (idle, certificates, leader) = (self.idle.clone(), self.certificates.clone(), Box::<str>::from(leader));
         tokio::spawn(async move {
             match tokio::time::timeout(DIAL_LIMIT, connect(&certificates, &leader)).await {
                 Ok(Ok(sender)) => {
                     if let Err(Ok(sender)) = hand_over.send(Ok(sender)) {
-                        pool.lock().keep(&leader, sender);
+                        idle.lock().keep(&leader, sender);
                     }
                 }
                 // Nobody waits any more, or is told why.

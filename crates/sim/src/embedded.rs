@@ -1,0 +1,119 @@
+//! The embedded cluster as a stage: Spotalis as it is, on a cluster that is a value.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use embedded_cluster::resource::Kind;
+use kube::Client;
+use serde_json::Value;
+use spotalis_config::{Config, Sources, variable};
+use spotalis_runtime::Clock;
+use tokio::time::sleep;
+
+use crate::play::{PlayError, Stage, Terms, play};
+use crate::process::Process;
+use crate::record::{Moment, Record, Recorder};
+use crate::scenario::{Installation, Scenario};
+use crate::wire::{Calm, Exchange};
+use crate::world::World;
+
+/// A stage that is set.
+pub struct Embedded {
+    /// The world.
+    pub world: World,
+    client: Client,
+    exchange: Exchange,
+    config: Config,
+    processes: BTreeMap<u32, Process>,
+    started: u32,
+}
+
+/// Plays a scenario on this thread, in no time.
+pub fn run(scenario: &Scenario, terms: Terms, tell: impl FnMut(Duration, &Moment)) -> Result<Record, PlayError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O needs nothing of the system");
+    let record = runtime.block_on(Box::pin(async {
+        let mut stage = Embedded::new(&scenario.spotalis, terms).await?;
+        play(scenario, terms, &mut stage, tell).await
+    }));
+    // Whatever waits still, nobody waits for.
+    runtime.shutdown_background();
+    record
+}
+
+/// The configuration of an installation: that which nobody changed, and its settings.
+pub fn configuration(installation: &Installation) -> Result<Config, PlayError> {
+    let environment = installation.settings.iter().map(|(key, value)| (variable(key), value.clone())).collect();
+    let sources = Sources { environment, ..Sources::default() };
+    Config::load(&sources).map_err(|errors| PlayError::Stage(Box::new(errors)))
+}
+
+impl Embedded {
+    /// An empty cluster that lives. Has to be called within a runtime.
+    pub async fn new(installation: &Installation, terms: Terms) -> Result<Self, PlayError> {
+        let config = configuration(installation)?;
+        let world = World::empty(terms.seed).await;
+        if terms.with_spotalis {
+            world.register(&config).await;
+        }
+        let client = Client::new(world.cluster.service(), "default");
+        let exchange = Exchange::new(world.cluster.clone(), None, Box::new(Calm));
+        Ok(Self { world, client, exchange, config, processes: BTreeMap::new(), started: 0 })
+    }
+}
+
+impl Stage for Embedded {
+    fn client(&self) -> &Client {
+        &self.client
+    }
+
+    async fn watch(&mut self, recorder: &Recorder) -> Result<(), PlayError> {
+        let kinds = [Kind::Node, Kind::Deployment, Kind::StatefulSet, Kind::ReplicaSet, Kind::Pod];
+        self.world.cluster.read(|store| {
+            kinds.iter().flat_map(|kind| store.list(*kind, None)).for_each(|object| recorder.see(object.json(), false));
+        });
+        let recorder = recorder.clone();
+        self.world.cluster.observe(move |_, change| match (&change.after, &change.before) {
+            (Some(object), _) => recorder.see(object.json(), false),
+            (None, Some(object)) => recorder.see(object.json(), true),
+            (None, None) => {}
+        });
+        Ok(())
+    }
+
+    fn dress(&self, node: Value) -> Value {
+        node
+    }
+
+    async fn start(&mut self, replicas: u32) -> Result<(), PlayError> {
+        for _ in 0..replicas {
+            self.started += 1;
+            let clock = Clock::starting_at(self.world.cluster.now());
+            let process = Process::start(self.started, &self.exchange, &self.config, clock, &self.world.doors);
+            self.processes.insert(self.started, process);
+        }
+        sleep(Duration::from_secs(1)).await;
+        Ok(())
+    }
+
+    async fn end_leader(&mut self, in_order: bool) -> Result<bool, PlayError> {
+        let leads = |process: &Process| process.metric("spotalis_leader") > 0.0;
+        let Some(number) = self.processes.iter().find(|(_, process)| leads(process)).map(|(number, _)| *number) else {
+            return Ok(false);
+        };
+        if let Some(process) = self.processes.remove(&number).filter(|_| in_order) {
+            process.end().await;
+        }
+        Ok(true)
+    }
+
+    async fn end_all(&mut self) -> Result<(), PlayError> {
+        for process in std::mem::take(&mut self.processes).into_values() {
+            process.end().await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,298 @@
+//! Reads a scenario as it is written down. Everything that is wrong is told with its line and column; nothing is guessed.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use serde::de::{Error as _, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use serde_saphyr::{Location, Spanned};
+
+use super::{Amount, Event, Group, Happening, Installation, Scenario, Workload};
+use crate::expect::{Expectation, Written as WrittenExpectation};
+
+/// Longer than this nothing is looked at: a year.
+pub const LONGEST: Duration = Duration::from_hours(24 * 366);
+/// More replicas than this are not simulated.
+pub const MOST_REPLICAS: u32 = 20_000;
+/// More nodes than this are not simulated.
+pub const MOST_NODES: u32 = 5_000;
+
+/// A place in a file, counted from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The line.
+    pub line: u64,
+    /// The column.
+    pub column: u64,
+}
+
+impl From<Location> for Place {
+    fn from(location: Location) -> Self {
+        Self { line: location.line(), column: location.column() }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.line, self.column)
+    }
+}
+
+/// Something that is wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Where.
+    pub place: Place,
+    /// What, and what is allowed.
+    pub what: String,
+}
+
+/// Everything that is wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .mistakes.iter().map(|Mistake { place, what }| format!("{file}:{place}: {what}")).collect::<Vec<_>>().join("\n"))]
+pub struct Mistakes {
+    /// Which file.
+    pub file: String,
+    /// What.
+    pub mistakes: Vec<Mistake>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Written {
+    about: String,
+    #[serde(deserialize_with = "duration")]
+    lasts: Duration,
+    #[serde(default)]
+    spotalis: Installation,
+    nodes: Spanned<Vec<Group>>,
+    #[serde(default)]
+    workloads: Vec<Spanned<Workload>>,
+    #[serde(default)]
+    objects: Vec<Spanned<Value>>,
+    #[serde(default)]
+    events: Vec<Spanned<WrittenEvent>>,
+    #[serde(default)]
+    expect: Vec<Spanned<WrittenExpectation>>,
+    #[serde(default)]
+    only_embedded: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenEvent {
+    #[serde(deserialize_with = "duration")]
+    at: Duration,
+    #[serde(rename = "do")]
+    happening: Happening,
+}
+
+impl Scenario {
+    /// Reads one. `file` is named in what is said about it; `name` is what it is called.
+    pub fn read(name: &str, file: &str, text: &str) -> Result<Self, Mistakes> {
+        let told = |mistakes| Mistakes { file: file.to_owned(), mistakes };
+        let written: Written = serde_saphyr::from_str(text).map_err(|error| told(vec![not_understood(&error)]))?;
+        written.check(name).map_err(told)
+    }
+}
+
+/// What the YAML parser said, without the lines around it.
+fn not_understood(error: &serde_saphyr::Error) -> Mistake {
+    let place = error.location().map_or(Place { line: 1, column: 1 }, Place::from);
+    let rendered = error.without_snippet().to_string();
+    let line = rendered.lines().next().unwrap_or_default();
+    // The parser says the place itself, in its own way.
+    let line = line.strip_prefix("error: ").unwrap_or(line);
+    let line = line.split_once(": ").filter(|(place, _)| place.starts_with("line ")).map_or(line, |(_, rest)| rest);
+    let line = line.rsplit_once(" at line ").map_or(line, |(line, _)| line);
+    Mistake { place, what: line.to_owned() }
+}
+
+impl Written {
+    fn check(self, name: &str) -> Result<Scenario, Vec<Mistake>> {
+        let Self { about, lasts, spotalis, nodes, workloads, objects, events, expect, only_embedded } = self;
+        let mut mistakes = Vec::new();
+        let mut wrong = |place: Location, what: String| mistakes.push(Mistake { place: place.into(), what });
+
+        let groups: BTreeSet<&str> = nodes.value.iter().map(|group| group.name.as_str()).collect();
+        if nodes.value.is_empty() || groups.len() < nodes.value.len() {
+            wrong(
+                nodes.referenced,
+                "there must be at least one group of nodes, each with a name of its own".to_owned(),
+            );
+        }
+        if nodes.value.iter().map(|group| u64::from(group.count)).sum::<u64>() > MOST_NODES.into() {
+            wrong(nodes.referenced, format!("more than {MOST_NODES} nodes are not simulated"));
+        }
+        for Spanned { value, referenced, .. } in &workloads {
+            if value.replicas > MOST_REPLICAS {
+                let Workload { name, replicas, .. } = value;
+                wrong(*referenced, format!("{name} has {replicas} replicas: at most {MOST_REPLICAS} are simulated"));
+            }
+            if value.spot.is_some_and(|spot| spot > 100) {
+                wrong(*referenced, format!("spot of {} must be a percentage, 0 to 100", value.name));
+            }
+        }
+        for Spanned { value, referenced, .. } in &objects {
+            if ["/apiVersion", "/kind", "/metadata/name"].iter().any(|key| value.pointer(key).is_none()) {
+                wrong(*referenced, "an object needs apiVersion, kind and metadata.name".to_owned());
+            }
+        }
+        let named = named(&workloads, &objects);
+        for Spanned { value: WrittenEvent { at, happening }, referenced, .. } in &events {
+            if *at > lasts {
+                wrong(*referenced, "it happens after the end: raise `lasts`, or let it happen earlier".to_owned());
+            }
+            if let Some(group) = happening.group().filter(|group| !groups.contains(group)) {
+                wrong(*referenced, format!("there are no nodes {group:?}: use {}", one_of(&groups)));
+            }
+            if let Some(workload) = happening.workload().filter(|workload| !named.contains(workload)) {
+                wrong(*referenced, format!("there is no workload {workload:?}: use {}", one_of(&named)));
+            }
+        }
+        let mut kept = Vec::new();
+        for Spanned { value, referenced, .. } in expect {
+            if let Some(workload) = value.workload.as_deref().filter(|workload| !named.contains(workload)) {
+                wrong(referenced, format!("there is no workload {workload:?}: use {}", one_of(&named)));
+            }
+            match value.check(lasts) {
+                Ok(expectation) => kept.push(Expectation { line: referenced.line(), ..expectation }),
+                Err(what) => wrong(referenced, what),
+            }
+        }
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        let mut events: Vec<Event> = events
+            .into_iter()
+            .map(|Spanned { value: WrittenEvent { at, happening }, .. }| Event { at, happening })
+            .collect();
+        events.sort_by_key(|event| event.at);
+        Ok(Scenario {
+            name: name.to_owned(),
+            about: about.split_whitespace().collect::<Vec<_>>().join(" "),
+            lasts,
+            spotalis,
+            nodes: nodes.value,
+            workloads: workloads.into_iter().map(|workload| workload.value).collect(),
+            objects: objects.into_iter().map(|object| object.value).collect(),
+            events,
+            expect: kept,
+            only_embedded,
+        })
+    }
+}
+
+/// The workloads that can be spoken of.
+fn named<'w>(workloads: &'w [Spanned<Workload>], objects: &'w [Spanned<Value>]) -> BTreeSet<&'w str> {
+    let full =
+        objects.iter().filter(|object| matches!(object.value["kind"].as_str(), Some("Deployment" | "StatefulSet")));
+    let full = full.filter_map(|object| object.value.pointer("/metadata/name")?.as_str());
+    workloads.iter().map(|workload| workload.value.name.as_str()).chain(full).collect()
+}
+
+fn one_of(names: &BTreeSet<&str>) -> String {
+    names.iter().copied().collect::<Vec<_>>().join(", ")
+}
+
+impl Happening {
+    /// The group of nodes that it speaks of.
+    pub fn group(&self) -> Option<&str> {
+        match self {
+            Self::Reclaim { nodes, .. }
+            | Self::Available { nodes, .. }
+            | Self::Cordon { nodes, .. }
+            | Self::Uncordon(nodes) => Some(nodes),
+            Self::Scale { .. }
+            | Self::Restart(_)
+            | Self::Set { .. }
+            | Self::Load { .. }
+            | Self::FailZone(_)
+            | Self::Apply(_)
+            | Self::Delete { .. }
+            | Self::Spotalis(_) => None,
+        }
+    }
+
+    /// The workload that it speaks of.
+    pub fn workload(&self) -> Option<&str> {
+        match self {
+            Self::Scale { workload, .. }
+            | Self::Set { workload, .. }
+            | Self::Load { workload, .. }
+            | Self::Restart(workload) => Some(workload),
+            Self::Reclaim { .. }
+            | Self::Available { .. }
+            | Self::FailZone(_)
+            | Self::Cordon { .. }
+            | Self::Uncordon(_)
+            | Self::Apply(_)
+            | Self::Delete { .. }
+            | Self::Spotalis(_) => None,
+        }
+    }
+}
+
+/// A duration as `90s`, `5m` or `1h30m`.
+pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_duration(&text).map_err(D::Error::custom)
+}
+
+pub(crate) fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| parse_duration(&text).map_err(D::Error::custom)).transpose()
+}
+
+/// Reads a duration as `90s`, `5m` or `1h30m`.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<SignedDuration>().ok().and_then(|parsed| Duration::try_from(parsed).ok());
+    parsed
+        .filter(|parsed| *parsed <= LONGEST)
+        .ok_or_else(|| format!("{text:?} is no duration: write one as 90s, 5m or 1h30m, at most a year"))
+}
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reading;
+
+        impl Visitor<'_> for Reading {
+            type Value = Amount;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of nodes, or a share of them as 50%")
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, nodes: u64) -> Result<Amount, E> {
+                let nodes = u32::try_from(nodes).ok().filter(|nodes| *nodes <= MOST_NODES);
+                nodes
+                    .map(Amount::Nodes)
+                    .ok_or_else(|| E::custom(format!("more than {MOST_NODES} nodes are not simulated")))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, nodes: i64) -> Result<Amount, E> {
+                u64::try_from(nodes)
+                    .map_err(|_| E::custom(format!("{nodes} nodes cannot be")))
+                    .and_then(|nodes| self.visit_u64(nodes))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Amount, E> {
+                if let Some(percent) = text.strip_suffix('%') {
+                    let percent = percent.parse().ok().filter(|percent| *percent <= 100);
+                    return percent
+                        .map(Amount::Percent)
+                        .ok_or_else(|| E::custom(format!("{text:?} is not a share of 0% to 100%")));
+                }
+                match text.parse() {
+                    Ok(nodes) => self.visit_u64(nodes),
+                    Err(_) => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Reading)
+    }
+}

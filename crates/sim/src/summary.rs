@@ -1,0 +1,167 @@
+//! What a record says in a few figures: how few replicas were ready, for how long too few, what was evicted, and what it cost.
+//!
+//! Counted from the first moment on at which a workload was whole: how it comes into being is nobody's merit. Everything is a
+//! sum over the steps of the record; nothing is sampled.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::record::{Counts, Moment, Record};
+
+/// A record in figures.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Each workload, by name.
+    pub workloads: Vec<WorkloadSummary>,
+    /// Node-hours on spot nodes.
+    pub spot_node_hours: f64,
+    /// Node-hours on all other nodes.
+    pub other_node_hours: f64,
+}
+
+/// A workload in figures.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadSummary {
+    /// `NAMESPACE/NAME`
+    pub workload: String,
+    /// How its pods are at the end.
+    pub last: Counts,
+    /// When it was whole for the first time; never, if absent, and then all that follows counts from the beginning.
+    pub whole_after: Option<Duration>,
+    /// The fewest ready replicas.
+    pub fewest_ready: u32,
+    /// The most replicas that were missing at the same time.
+    pub most_missing: u32,
+    /// How long fewer were ready than wanted.
+    pub below: Duration,
+    /// How long none was ready although some were wanted.
+    pub down: Duration,
+    /// Missing replicas times hours.
+    pub missing_hours: f64,
+    /// Pods that were evicted.
+    pub evictions: u32,
+    /// Pod-hours on spot nodes.
+    pub spot_hours: f64,
+    /// Pod-hours on all other nodes.
+    pub other_hours: f64,
+}
+
+impl Summary {
+    /// Of a record.
+    pub fn of(record: &Record) -> Self {
+        let workloads = record.workloads().into_iter().map(|workload| WorkloadSummary::of(record, workload)).collect();
+        let (mut spot_node_hours, mut other_node_hours) = (0.0, 0.0);
+        for (_, time, sides) in lasting(&record.nodes(), record.lasted) {
+            spot_node_hours += f64::from(sides.spot) * hours(time);
+            other_node_hours += f64::from(sides.on_demand + sides.unknown) * hours(time);
+        }
+        Self { workloads, spot_node_hours, other_node_hours }
+    }
+}
+
+impl WorkloadSummary {
+    fn of(record: &Record, workload: &str) -> Self {
+        let steps = record.steps(workload);
+        let is_whole = |counts: &Counts| counts.wanted > 0 && counts.ready.total() >= counts.wanted;
+        let whole_after = steps.iter().find(|(_, counts)| is_whole(counts)).map(|(at, _)| *at);
+        let evictions = record
+            .moments
+            .iter()
+            .filter(|(_, moment)| matches!(moment, Moment::Evicted { workload: evicted, .. } if evicted == workload));
+        let mut summary = Self {
+            workload: workload.to_owned(),
+            last: steps.last().map(|(_, counts)| *counts).unwrap_or_default(),
+            whole_after,
+            fewest_ready: u32::MAX,
+            most_missing: 0,
+            below: Duration::ZERO,
+            down: Duration::ZERO,
+            missing_hours: 0.0,
+            evictions: u32::try_from(evictions.count()).unwrap_or(u32::MAX),
+            spot_hours: 0.0,
+            other_hours: 0.0,
+        };
+        for (at, time, counts) in lasting(&steps, record.lasted) {
+            summary.spot_hours += f64::from(counts.placed.spot) * hours(time);
+            summary.other_hours += f64::from(counts.placed.on_demand + counts.placed.unknown) * hours(time);
+            if at < whole_after.unwrap_or_default() || time.is_zero() {
+                continue;
+            }
+            let ready = counts.ready.total();
+            let missing = counts.wanted.saturating_sub(ready);
+            summary.fewest_ready = summary.fewest_ready.min(ready);
+            summary.most_missing = summary.most_missing.max(missing);
+            summary.missing_hours += f64::from(missing) * hours(time);
+            if missing > 0 {
+                summary.below += time;
+            }
+            if ready == 0 && counts.wanted > 0 {
+                summary.down += time;
+            }
+        }
+        if summary.fewest_ready == u32::MAX {
+            summary.fewest_ready = 0;
+        }
+        summary
+    }
+
+    /// What its pods cost, as a share of what they would have cost on on-demand nodes. `spot_price` is the price of spot as a
+    /// share of that of on-demand. Nothing that never ran costs anything; its share is 1.
+    pub fn relative_cost(&self, spot_price: f64) -> f64 {
+        let all = self.spot_hours + self.other_hours;
+        if all > 0.0 { self.spot_hours.mul_add(spot_price, self.other_hours) / all } else { 1.0 }
+    }
+}
+
+/// Each step with its time and how long it lasts.
+fn lasting<T: Copy>(steps: &[(Duration, T)], lasted: Duration) -> impl Iterator<Item = (Duration, Duration, T)> {
+    let ends = steps.iter().skip(1).map(|(at, _)| *at).chain([lasted]);
+    steps.iter().zip(ends).map(|((at, step), end)| (*at, end.saturating_sub(*at), *step))
+}
+
+fn hours(time: Duration) -> f64 {
+    time.as_secs_f64() / 3_600.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Sides;
+    use crate::scenario::Capacity;
+
+    fn counted(at: u64, wanted: u32, spot: u32, on_demand: u32) -> (Duration, Moment) {
+        let sides = Sides { spot, on_demand, unknown: 0 };
+        let counts = Counts { wanted, ready: sides, placed: sides, pending: 0 };
+        (Duration::from_secs(at), Moment::Counted { workload: "shop/web".to_owned(), counts })
+    }
+
+    #[test]
+    fn what_lasts_is_weighed_by_its_time_from_the_first_whole_moment_on() {
+        let node = Moment::NodeCame { node: "n".to_owned(), capacity: Capacity::Spot };
+        let evicted =
+            Moment::Evicted { workload: "shop/web".to_owned(), pod: "web-1".to_owned(), capacity: Capacity::Spot };
+        let moments = vec![
+            (Duration::ZERO, node),
+            counted(0, 2, 0, 0),
+            counted(100, 2, 1, 1),
+            (Duration::from_secs(1_000), evicted),
+            counted(1_000, 2, 0, 1),
+            counted(1_900, 2, 1, 1),
+            counted(2_800, 2, 0, 0),
+            counted(2_800, 2, 1, 1),
+        ];
+        let summary = Summary::of(&Record { lasted: Duration::from_secs(3_700), moments });
+        let web = &summary.workloads[0];
+        assert_eq!(web.whole_after, Some(Duration::from_secs(100)));
+        assert_eq!((web.fewest_ready, web.most_missing, web.evictions), (1, 1, 1), "a state without a time is none");
+        assert_eq!((web.below, web.down), (Duration::from_mins(15), Duration::ZERO));
+        let near = |value: f64, wanted: f64| (value - wanted).abs() < 1e-9;
+        assert!(near(web.missing_hours, 0.25), "{}", web.missing_hours);
+        assert!(near(web.other_hours, 1.0) && near(web.spot_hours, 0.75), "{web:?}");
+        assert!(near(web.relative_cost(0.4), (1.0 + 0.75 * 0.4) / 1.75), "{}", web.relative_cost(0.4));
+        assert!(near(summary.spot_node_hours, 3_700.0 / 3_600.0));
+    }
+}
