@@ -15,12 +15,12 @@ use spotalis_core::reason::Reason;
 use spotalis_core::rebalance::{self, Action, Circumstances, Decision, Pod, Seating};
 use spotalis_kube::index::{Index, WorkloadKey, WorkloadView};
 use spotalis_kube::{slim, write};
-use spotalis_runtime::Clock;
 use spotalis_runtime::apiclient::{ApiError, Call, RateLimit};
 use spotalis_runtime::events::EventRecorder;
 use spotalis_runtime::leadership::Term;
 use spotalis_runtime::workqueue::{Backoff, Job, WorkQueue};
 use spotalis_runtime::writer::{Turn, WriteError, Writer};
+use spotalis_runtime::{Clock, ServerTime};
 use tokio::sync::watch;
 use tracing::Instrument;
 
@@ -80,6 +80,7 @@ pub struct Balance {
     metrics: BalanceMetrics,
     settings: watch::Receiver<Settings>,
     clock: Clock,
+    server_time: ServerTime,
     queue: WorkQueue<WorkloadKey>,
     seating_pace: Arc<RateLimit>,
     memory: Arc<Mutex<Memory>>,
@@ -93,7 +94,7 @@ impl Balance {
         events: EventRecorder,
         metrics: BalanceMetrics,
         settings: watch::Receiver<Settings>,
-        clock: Clock,
+        (clock, server_time): (Clock, ServerTime),
     ) -> Self {
         let backoff = Backoff { first: Duration::from_millis(100), limit: Duration::from_secs(30) };
         Self {
@@ -103,6 +104,7 @@ impl Balance {
             metrics,
             settings,
             clock,
+            server_time,
             queue: WorkQueue::new(backoff),
             seating_pace: Arc::new(RateLimit::new(SEATING_RATE, SEATING_RATE)),
             memory: Arc::default(),
@@ -127,7 +129,7 @@ impl Balance {
 
     /// Works until the term ends. What was remembered in an earlier term is forgotten: others have acted since.
     pub async fn lead(&self, term: &Term) {
-        *self.memory.lock() = Memory::of_term(self.clock.now());
+        *self.memory.lock() = Memory::of_term(self.server_time.at(self.clock.now()));
         let keys: Vec<WorkloadKey> = self.index.lock().workload_keys().cloned().collect();
         keys.into_iter().for_each(|key| self.queue.add(key));
         let workers = self.settings.borrow().workers;
@@ -215,6 +217,8 @@ impl Balance {
     /// The workload as it is now, and what is to be done about it.
     fn look(&self, key: &WorkloadKey, settings: &Settings) -> Option<Sight> {
         let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
+        // What is known of freshness is ours; the times on objects are not.
+        let server_now = self.server_time.at(now);
         let index = self.index.lock();
         let mut view = index.workload_to_decide(key)?;
         let mut memory = self.memory.lock();
@@ -232,13 +236,13 @@ impl Balance {
             probe: memory.probe(key, &view.snapshot),
         };
         let room = |capacity| index.room(key, capacity, memory.outlook(key, capacity, elapsed), now);
-        let decision = rebalance::decide(&view.snapshot, &circumstances, room, now);
+        let decision = rebalance::decide(&view.snapshot, &circumstances, room, server_now);
         match decision.reason {
             Reason::LimitReached => memory.wait_for_limit(key),
             Reason::NoCapacity { capacity: _ } | Reason::CapacityUnseen { capacity: _ } => memory.wait_for_room(key),
             _ => {}
         }
-        Some(Sight { view, decision, at: now, lapse })
+        Some(Sight { view, decision, at: server_now, lapse })
     }
 
     /// Wakes who has waited longest for a place under the limit, if there is one. A workload that is woken and has no use
@@ -307,7 +311,7 @@ impl Balance {
         }
         let request = write::eviction(&key.namespace, &victim.name, &victim.uid);
         // The replacement may be there before the answer is.
-        let sent = self.clock.now();
+        let sent = self.server_time.at(self.clock.now());
         let answer = self.writer.write(turn, EVICT, request).await;
         let error = match answer {
             Ok(_) => {

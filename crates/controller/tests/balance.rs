@@ -27,11 +27,11 @@ use spotalis_core::selector::Selector;
 use spotalis_core::steering::OnConflict;
 use spotalis_kube::index::{Currency, Index, Provisioner, Rules, Source, View, WorkloadKey, WorkloadKind};
 use spotalis_kube::slim;
-use spotalis_runtime::Clock;
 use spotalis_runtime::apiclient::RateLimit;
 use spotalis_runtime::events::{EventMetrics, EventRecorder, Stamped};
 use spotalis_runtime::leadership::{Leadership, LeadershipMetrics, Term};
 use spotalis_runtime::writer::Writer;
+use spotalis_runtime::{Clock, ServerTime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until, timeout};
@@ -476,7 +476,7 @@ impl World {
         let mut registry = Registry::default();
         let metrics = BalanceMetrics::register(&mut registry);
         let (settings, receiver) = watch::channel(settings);
-        let balance = Balance::new(index.clone(), writer, recorder, metrics, receiver, clock);
+        let balance = Balance::new(index.clone(), writer, recorder, metrics, receiver, (clock, ServerTime::default()));
         let cluster = Cluster { clock, server, index, balance };
         Self { cluster, pace, settings, leadership, told, registry, deployments: BTreeMap::new(), shutdown }
     }

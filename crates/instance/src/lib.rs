@@ -15,12 +15,12 @@ use parking_lot::Mutex;
 use spotalis_config::Config;
 use spotalis_controller::{Balance, BalanceMetrics};
 use spotalis_kube::index::Index;
-use spotalis_runtime::Clock;
 use spotalis_runtime::apiclient::RateLimit;
 use spotalis_runtime::events::{CONTROLLER, EventMetrics, EventRecorder, Reporter};
 use spotalis_runtime::leadership::{Candidate, Leadership, LeadershipMetrics};
 use spotalis_runtime::metrics::Metrics;
 use spotalis_runtime::writer::Writer;
+use spotalis_runtime::{Clock, ServerTime};
 use spotalis_webhook::admission::{self, Admission};
 use spotalis_webhook::metrics::AdmissionMetrics;
 use tokio::sync::{Notify, watch as channel};
@@ -82,6 +82,8 @@ impl Instance {
     /// Starts it. `stop` asks for its end; those of its tasks that have to end in order are among `tasks`.
     pub fn start(surroundings: Surroundings<'_>, stop: &CancellationToken, tasks: &TaskTracker) -> Self {
         let Surroundings { client, clock, config, identity, peer_address, build: (version, revision) } = surroundings;
+        // The times on objects are the API server's.
+        let (server_time, client) = ServerTime::learned_from(client, clock);
         let settings = &config.settings;
         let mut metrics = Metrics::new(version, revision, clock);
         let index = Arc::new(Mutex::new(Index::new(rules(config))));
@@ -133,7 +135,14 @@ impl Instance {
         let writer = Writer::new(client.clone(), pace.clone(), leadership.clone(), WRITE_LIMIT);
 
         let balance_metrics = BalanceMetrics::register(metrics.registry());
-        let balance = Balance::new(index.clone(), writer, events.clone(), balance_metrics, balance_receiver, clock);
+        let balance = Balance::new(
+            index.clone(),
+            writer,
+            events.clone(),
+            balance_metrics,
+            balance_receiver,
+            (clock, server_time),
+        );
         let admission_metrics = AdmissionMetrics::register(metrics.registry(), index.clone());
         let admission =
             Admission::new(index.clone(), changed.clone(), admission_receiver, events, admission_metrics, clock);

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod events;
 pub mod leadership;
 pub mod metrics;
+pub mod server_time;
 pub mod shutdown;
 pub mod telemetry;
 pub mod text;
@@ -17,3 +18,4 @@ pub mod workqueue;
 pub mod writer;
 
 pub use clock::Clock;
+pub use server_time::ServerTime;

@@ -14,7 +14,7 @@ use crate::play::{PlayError, Stage, Terms, play};
 use crate::process::Process;
 use crate::record::{Moment, Record, Recorder};
 use crate::scenario::{Installation, Scenario};
-use crate::wire::{Calm, Exchange};
+use crate::wire::{Calm, Exchange, Requests};
 use crate::world::World;
 
 /// A stage that is set.
@@ -55,12 +55,12 @@ impl Embedded {
     /// An empty cluster that lives. Has to be called within a runtime.
     pub async fn new(installation: &Installation, terms: Terms) -> Result<Self, PlayError> {
         let config = configuration(installation)?;
-        let world = World::empty(terms.seed).await;
+        let world = World::empty(terms.seed, Requests::new(Box::new(Calm))).await;
         if terms.with_spotalis {
             world.register(&config).await;
         }
         let client = Client::new(world.cluster.service(), "default");
-        let exchange = Exchange::new(world.cluster.clone(), None, Box::new(Calm));
+        let exchange = Exchange::new(world.cluster.clone(), None, world.doors.requests().clone());
         Ok(Self { world, client, exchange, config, processes: BTreeMap::new(), started: 0 })
     }
 }

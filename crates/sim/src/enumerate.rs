@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::plan::{Event, Faults, Plan, Workload};
 use crate::run::run;
-use crate::wire::{Call, Fault};
+use crate::wire::Call;
 
 /// The run in which nothing goes wrong.
 pub fn quiet() -> Plan {
@@ -38,6 +38,7 @@ pub fn quiet() -> Plan {
     Plan {
         seed: 0,
         processes: 2,
+        clocks: [0; 3],
         nodes: (2, 40),
         workloads: vec![web, db, old],
         events,
@@ -50,14 +51,13 @@ pub fn quiet() -> Plan {
 pub fn plans() -> Vec<Plan> {
     let quiet = quiet();
     let calls = run(&quiet).calls;
-    let faults = |call: &Call| if call.is_watch() { Fault::OF_WATCHES.to_vec() } else { Fault::OF_REQUESTS.to_vec() };
     // Renewals of the Lease are all alike.
     let worth =
         |call: &&Call| call.site != "get leases" && call.site != "patch leases" || call.number.is_multiple_of(7);
     calls
         .iter()
         .filter(worth)
-        .flat_map(|call| faults(call).into_iter().map(|fault| (call.number, fault)))
+        .flat_map(|call| call.faults().iter().map(|fault| (call.number, *fault)))
         .map(|(number, fault)| Plan { faults: Faults::These(BTreeMap::from([(number, fault)])), ..quiet.clone() })
         .collect()
 }

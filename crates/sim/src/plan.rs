@@ -19,6 +19,8 @@ pub struct Plan {
     pub seed: u64,
     /// How many processes there are.
     pub processes: u32,
+    /// By how many milliseconds their clocks are ahead of the API server's, in turn.
+    pub clocks: [i64; 3],
     /// Nodes of each type, and how many pods each takes.
     pub nodes: (u32, u32),
     /// The workloads at the start.
@@ -114,6 +116,7 @@ impl Plan {
         Self {
             seed,
             processes: chance.between(1, 3),
+            clocks: clocks(&mut chance),
             nodes: (chance.between(2, 3), chance.between(30, 60)),
             workloads,
             events,
@@ -121,6 +124,12 @@ impl Plan {
             calm_at,
         }
     }
+}
+
+/// Mostly right, as where somebody sets them; now and then far off.
+fn clocks(chance: &mut Chance) -> [i64; 3] {
+    let most = *chance.pick(&[0, 0, 500, 3_000, 60_000]);
+    std::array::from_fn(|_| i64::from(chance.between(0, 2 * most)) - i64::from(most))
 }
 
 fn workload(chance: &mut Chance, number: u32) -> Workload {
@@ -224,12 +233,10 @@ impl Fate for Random {
         if !self.chance.per_mille(self.per_mille) {
             return None;
         }
-        let fault = if call.is_watch() {
-            *self.chance.pick(&Fault::OF_WATCHES)
-        } else {
-            *self.chance.pick(&Fault::OF_REQUESTS)
-        };
-        Some(match fault {
+        Some(match *self.chance.pick(call.faults()) {
+            // The API server's patience with a webhook is 2 s, and a process's with another 20 ms.
+            Fault::Late(_) if call.is_review() => Fault::Late(self.chance.between(1, 40)),
+            Fault::LateAnswer(_) if call.is_review() => Fault::LateAnswer(self.chance.between(1, 40)),
             Fault::Late(_) => Fault::Late(self.chance.between(5, 2_500)),
             Fault::LateAnswer(_) => Fault::LateAnswer(self.chance.between(5, 2_500)),
             Fault::Cut(_) => Fault::Cut(self.chance.between(0, 20)),
@@ -248,10 +255,10 @@ impl Fate for These {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, processes, nodes: (nodes, room), workloads, events, faults, calm_at } = self;
+        let Self { seed, processes, clocks, nodes: (nodes, room), workloads, events, faults, calm_at } = self;
         writeln!(
             f,
-            "seed {seed}: {processes} processes, {nodes} nodes of each type for {room} pods, calm at {calm_at:?}"
+            "seed {seed}: {processes} processes (clocks {clocks:?} ms ahead), {nodes} nodes of each type for {room} pods, calm at {calm_at:?}"
         )?;
         for workload in workloads {
             writeln!(f, "  {workload:?}")?;

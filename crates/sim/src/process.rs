@@ -17,7 +17,7 @@ use spotalis_webhook::peer::{LeadersAnswer, PeerLink, PeerTransport};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::wire::Exchange;
+use crate::wire::{ADMIT, ASK, Exchange, Requests};
 
 /// One running process. Dropping it crashes it.
 pub struct Process {
@@ -31,8 +31,11 @@ pub struct Process {
 }
 
 /// Where reviews come in: those processes that are ready, in turn, as behind a Service. Clones are the same.
-#[derive(Clone, Default)]
-pub struct Doors(Arc<Mutex<Open>>);
+#[derive(Clone)]
+pub struct Doors {
+    open: Arc<Mutex<Open>>,
+    requests: Requests,
+}
 
 #[derive(Default)]
 struct Open {
@@ -48,30 +51,40 @@ struct Door {
 }
 
 impl Doors {
+    /// None is open yet.
+    pub fn new(requests: Requests) -> Self {
+        Self { open: Arc::default(), requests }
+    }
+
+    /// The requests of the run.
+    pub const fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
     /// The answer of the next one in turn; an error is no answer.
     pub async fn answer(&self, review: Bytes) -> Result<Bytes, String> {
         let door = {
-            let mut open = self.0.lock();
+            let mut open = self.open.lock();
             open.turn += 1;
-            let ready: Vec<&Door> = open.doors.values().filter(|door| (door.is_ready)()).collect();
+            let ready: Vec<(&u32, &Door)> = open.doors.iter().filter(|(_, door)| (door.is_ready)()).collect();
             let turn = open.turn;
-            ready.get(turn.checked_rem(ready.len()).unwrap_or(0)).map(|door| (*door).clone())
+            ready.get(turn.checked_rem(ready.len()).unwrap_or(0)).map(|(number, door)| (**number, (*door).clone()))
         };
-        let Some(Door { admission, is_ready: _, dead }) = door else {
+        let Some((number, Door { admission, is_ready: _, dead })) = door else {
             return Err("connection refused".to_owned());
         };
-        let reply = dead.run_until_cancelled(admission.answer(&review)).await;
+        let reply = self.requests.carry(ADMIT, number, &dead, admission.answer(&review)).await;
         reply.map(|reply| Bytes::from(reply.body)).ok_or_else(|| "connection reset".to_owned())
     }
 }
 
-/// Among replicas the review comes in at the leader's door, without a network in between.
+/// Among replicas a review comes in at the leader's door.
 impl PeerTransport for Doors {
     fn carry<'a>(&'a self, leader: &'a str, review: Bytes) -> BoxFuture<'a, Option<LeadersAnswer>> {
         Box::pin(async move {
-            let Door { admission, is_ready: _, dead } =
-                self.0.lock().doors.iter().find(|(number, _)| identity(**number) == leader)?.1.clone();
-            let reply = dead.run_until_cancelled(admission.answer_as_leader(&review)).await??;
+            let number = self.open.lock().doors.keys().find(|number| identity(**number) == leader).copied()?;
+            let Door { admission, is_ready: _, dead } = self.open.lock().doors.get(&number)?.clone();
+            let reply = self.requests.carry(ASK, number, &dead, admission.answer_as_leader(&review)).await??;
             Some(LeadersAnswer { body: reply.body.into(), seat: reply.seat })
         })
     }
@@ -94,7 +107,7 @@ impl Process {
         let Instance { admission, metrics, leadership, .. } = instance;
         let peers = PeerLink::new(leadership, &identity(number), Arc::new(doors.clone()));
         let admission = admission.with_peers(Arc::new(peers));
-        doors.0.lock().doors.insert(number, Door { admission, is_ready, dead: dead.clone() });
+        doors.open.lock().doors.insert(number, Door { admission, is_ready, dead: dead.clone() });
         Self { number, dead, stop, tasks, metrics, doors: doors.clone() }
     }
 
@@ -115,7 +128,7 @@ impl Process {
 
     /// Ends it in order, as SIGTERM does.
     pub async fn end(self) {
-        self.doors.0.lock().doors.remove(&self.number);
+        self.doors.open.lock().doors.remove(&self.number);
         self.stop.cancel();
         self.tasks.close();
         tokio::select! {
@@ -137,7 +150,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.doors.0.lock().doors.remove(&self.number);
+        self.doors.open.lock().doors.remove(&self.number);
         self.dead.cancel();
         self.stop.cancel();
     }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::judge::{Eviction, Judge, REST, Rules};
 use crate::plan::{Event, Plan, pdb};
 use crate::process::{Process, identity};
-use crate::wire::{Call, Exchange, Fault};
+use crate::wire::{Call, Exchange, Fault, Requests};
 use crate::world::{NAMESPACE, World};
 
 /// Until a process that ended has a successor.
@@ -60,6 +60,7 @@ struct Run {
     judge: Judge,
     config: Config,
     processes: BTreeMap<u32, Process>,
+    clocks: [i64; 3],
     started: u32,
     begun: Instant,
 }
@@ -67,7 +68,7 @@ struct Run {
 async fn live(plan: &Plan) -> Outcome {
     let begun = Instant::now();
     let config = Config::defaults();
-    let world = World::new(plan.seed, &config).await;
+    let world = World::new(plan.seed, &config, Requests::new(plan.faults.fate())).await;
     let controller = &config.settings.controller;
     let rules = Rules {
         cooldown: SignedDuration::try_from(controller.cooldown).expect("a short time"),
@@ -76,8 +77,9 @@ async fn live(plan: &Plan) -> Outcome {
         identities: BTreeMap::new(),
     };
     let judge = Judge::of(&world.cluster, rules);
-    let exchange = Exchange::new(world.cluster.clone(), Some(judge.clone()), plan.faults.fate());
-    let mut run = Run { world, exchange, judge, config, processes: BTreeMap::new(), started: 0, begun };
+    let exchange = Exchange::new(world.cluster.clone(), Some(judge.clone()), world.doors.requests().clone());
+    let mut run =
+        Run { world, exchange, judge, config, processes: BTreeMap::new(), clocks: plan.clocks, started: 0, begun };
     run.begin(plan).await;
     run.go_on(plan).await;
     run.rest(plan).await;
@@ -104,7 +106,8 @@ impl Run {
         self.started += 1;
         let number = self.started;
         self.judge.knows(number, &identity(number));
-        let clock = Clock::starting_at(self.world.cluster.now());
+        let ahead = SignedDuration::from_millis(self.clocks[number as usize % self.clocks.len()]);
+        let clock = Clock::starting_at(self.world.cluster.now() + ahead);
         let process = Process::start(number, &self.exchange, &self.config, clock, &self.world.doors);
         self.processes.insert(number, process);
     }
@@ -136,7 +139,7 @@ impl Run {
             }
         }
         sleep_until(self.begun + plan.calm_at).await;
-        self.exchange.calm();
+        self.world.doors.requests().calm();
         // Those that died in the last moment have successors as well.
         while let Some(number) = self.processes.iter().find(|(_, one)| one.is_dead()).map(|(number, _)| *number) {
             self.processes.remove(&number);
@@ -230,7 +233,7 @@ impl Run {
     }
 
     fn close(self) -> Outcome {
-        let Self { world, exchange, judge, config: _, processes, started: _, begun } = self;
+        let Self { world, exchange: _, judge, config: _, processes, clocks: _, started: _, begun } = self;
         let now = world.cluster.now();
         for (workload, facts) in judge.workloads() {
             if !facts.opted_in || facts.invalid || !facts.is_free {
@@ -257,8 +260,8 @@ impl Run {
         Outcome {
             wrongs: judge.wrongs(),
             evictions: judge.evictions(),
-            faults: exchange.happened(),
-            calls: exchange.calls(),
+            faults: world.doors.requests().happened(),
+            calls: world.doors.requests().calls(),
             digest,
             changes,
             took: begun.elapsed(),

@@ -1,4 +1,5 @@
-//! The wire between one process and the API server: whatever can go wrong with a request goes wrong here.
+//! The wires: between one process and the API server, and the ways on which reviews come to a process. Whatever can go
+//! wrong with a request goes wrong here.
 //!
 //! A request is known by its site (`create pods/eviction`) and by its number among all requests of the run. What is to
 //! happen to it is said by a [`Fate`]; whether that was right is the judge's, who sees every request as it arrives.
@@ -66,10 +67,18 @@ impl Fault {
         Self::CrashBefore,
         Self::CrashAfter,
     ];
+    /// What can go wrong with a review, on the way to a process and back.
+    pub const OF_REVIEWS: [Self; 6] =
+        [Self::Unsent, Self::Lost, Self::Late(1_500), Self::LateAnswer(1_500), Self::CrashBefore, Self::CrashAfter];
     /// What can go wrong with a watch.
     pub const OF_WATCHES: [Self; 7] =
         [Self::Broken, Self::Unsent, Self::LateAnswer(1_500), Self::Cut(0), Self::Cut(3), Self::Twice, Self::Expired];
 }
+
+/// The site of a review that comes from the API server.
+pub const ADMIT: &str = "review pods";
+/// The site of a review that comes from another process.
+pub const ASK: &str = "review pods of others";
 
 /// A request, as far as its fate may depend on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +99,22 @@ impl Call {
     /// Whether it is a watch.
     pub fn is_watch(&self) -> bool {
         self.site.starts_with("watch ")
+    }
+
+    /// Whether it is a review, from the API server or from another process.
+    pub fn is_review(&self) -> bool {
+        self.site == ADMIT || self.site == ASK
+    }
+
+    /// What can go wrong with it.
+    pub fn faults(&self) -> &'static [Fault] {
+        if self.is_review() {
+            &Fault::OF_REVIEWS
+        } else if self.is_watch() {
+            &Fault::OF_WATCHES
+        } else {
+            &Fault::OF_REQUESTS
+        }
     }
 
     /// Whether something is written.
@@ -149,13 +174,9 @@ pub trait Fate: Send {
     fn of(&mut self, call: &Call) -> Option<Fault>;
 }
 
-/// What all wires of a run share. Clones are the same.
+/// Numbers the requests of a run, and knows what goes wrong with which. Clones are the same.
 #[derive(Clone)]
-pub struct Exchange {
-    cluster: Cluster,
-    state: Arc<Mutex<State>>,
-    judge: Option<Judge>,
-}
+pub struct Requests(Arc<Mutex<State>>);
 
 struct State {
     calls: u64,
@@ -164,43 +185,99 @@ struct State {
     sites: Vec<Call>,
 }
 
-impl Exchange {
-    /// Nothing was sent yet. Without a judge, whatever is done is right.
-    pub fn new(cluster: Cluster, judge: Option<Judge>, fate: Box<dyn Fate>) -> Self {
-        let state = State { calls: 0, fate, happened: Vec::new(), sites: Vec::new() };
-        Self { cluster, judge, state: Arc::new(Mutex::new(state)) }
-    }
-
-    /// A wire for a process. It is cut when `dead` is cancelled, and cancels it itself where the process is to crash.
-    pub fn wire(&self, process: u32, dead: CancellationToken) -> Wire {
-        Wire { api: self.cluster.service(), exchange: self.clone(), process, dead }
+impl Requests {
+    /// None yet.
+    pub fn new(fate: Box<dyn Fate>) -> Self {
+        Self(Arc::new(Mutex::new(State { calls: 0, fate, happened: Vec::new(), sites: Vec::new() })))
     }
 
     /// Nothing goes wrong from now on.
     pub fn calm(&self) {
-        self.state.lock().fate = Box::new(Calm);
+        self.0.lock().fate = Box::new(Calm);
     }
 
     /// What went wrong so far, and with which request.
     pub fn happened(&self) -> Vec<(Call, Fault)> {
-        self.state.lock().happened.clone()
+        self.0.lock().happened.clone()
     }
 
     /// All requests so far.
     pub fn calls(&self) -> Vec<Call> {
-        self.state.lock().sites.clone()
+        self.0.lock().sites.clone()
     }
 
-    fn meet(&self, process: u32, request: &http::request::Parts) -> (Call, Option<Fault>) {
-        let mut state = self.state.lock();
+    fn meet(&self, call: impl FnOnce(u64) -> Call) -> (Call, Option<Fault>) {
+        let mut state = self.0.lock();
         state.calls += 1;
-        let call = Call::of(process, state.calls, request);
+        let call = call(state.calls);
         let fault = state.fate.of(&call);
         state.sites.push(call.clone());
         if let Some(fault) = fault {
             state.happened.push((call.clone(), fault));
         }
         (call, fault)
+    }
+
+    /// A review on its way to a process, and its answer on the way back. Absent, nobody hears of an answer. Whether it
+    /// was decided on is another matter.
+    pub async fn carry<R>(
+        &self,
+        site: &str,
+        process: u32,
+        dead: &CancellationToken,
+        answer: impl Future<Output = R>,
+    ) -> Option<R> {
+        let (site, namespace, name) = (site.to_owned(), String::new(), String::new());
+        let (_, fault) = self.meet(|number| Call { number, process, site, namespace, name });
+        let carried = async {
+            match fault {
+                Some(Fault::Unsent | Fault::Broken | Fault::Conflict | Fault::Overload | Fault::Expired) => None,
+                Some(Fault::Lost | Fault::Cut(_)) => {
+                    answer.await;
+                    None
+                }
+                Some(Fault::Late(millis)) => {
+                    sleep(Duration::from_millis(millis.into())).await;
+                    Some(answer.await)
+                }
+                Some(Fault::LateAnswer(millis)) => {
+                    let answer = answer.await;
+                    sleep(Duration::from_millis(millis.into())).await;
+                    Some(answer)
+                }
+                Some(Fault::CrashBefore) => {
+                    dead.cancel();
+                    None
+                }
+                Some(Fault::CrashAfter) => {
+                    answer.await;
+                    dead.cancel();
+                    None
+                }
+                Some(Fault::Twice) | None => Some(answer.await),
+            }
+        };
+        dead.run_until_cancelled(carried).await.flatten()
+    }
+}
+
+/// What all wires of a run share. Clones are the same.
+#[derive(Clone)]
+pub struct Exchange {
+    cluster: Cluster,
+    requests: Requests,
+    judge: Option<Judge>,
+}
+
+impl Exchange {
+    /// Between processes and this cluster. Without a judge, whatever is done is right.
+    pub const fn new(cluster: Cluster, judge: Option<Judge>, requests: Requests) -> Self {
+        Self { cluster, requests, judge }
+    }
+
+    /// A wire for a process. It is cut when `dead` is cancelled, and cancels it itself where the process is to crash.
+    pub fn wire(&self, process: u32, dead: CancellationToken) -> Wire {
+        Wire { api: self.cluster.service(), exchange: self.clone(), process, dead }
     }
 }
 
@@ -248,7 +325,8 @@ impl Wire {
     async fn carry(self, request: Request<kube::client::Body>) -> io::Result<Response<Answer>> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-        let (call, fault) = self.exchange.meet(self.process, &parts);
+        let process = self.process;
+        let (call, fault) = self.exchange.requests.meet(|number| Call::of(process, number, &parts));
         let request = Request::from_parts(parts, Full::new(body.clone()));
         match fault {
             None => self.forward(&call, request, &body).await,

@@ -12,6 +12,7 @@ use spotalis_config::Config;
 use spotalis_webhook::registration::{self, registration};
 
 use crate::process::Doors;
+use crate::wire::Requests;
 
 /// The namespace of the workloads.
 pub const NAMESPACE: &str = "shop";
@@ -30,8 +31,8 @@ pub struct World {
 
 impl World {
     /// A cluster with a namespace for workloads and the webhook registered. Has to be called within a runtime.
-    pub async fn new(seed: u64, config: &Config) -> Self {
-        let world = Self::empty(seed).await;
+    pub async fn new(seed: u64, config: &Config, requests: Requests) -> Self {
+        let world = Self::empty(seed, requests).await;
         let labels = json!({"spotalis.io/enabled": "true"});
         world
             .create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}))
@@ -41,9 +42,9 @@ impl World {
     }
 
     /// An empty cluster whose controllers run. Has to be called within a runtime.
-    pub async fn empty(seed: u64) -> Self {
+    pub async fn empty(seed: u64, requests: Requests) -> Self {
         let cluster = Cluster::new(Options { seed, ..Options::default() });
-        let doors = Doors::default();
+        let doors = Doors::new(requests);
         let answers = doors.clone();
         cluster.route(&format!("{ADDRESS}{}", registration::PATH), move |review| {
             let answers = answers.clone();

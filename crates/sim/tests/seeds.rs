@@ -12,7 +12,7 @@ use spotalis_sim::enumerate;
 use spotalis_sim::judge::{Judge, Rules};
 use spotalis_sim::plan::Plan;
 use spotalis_sim::run::run;
-use spotalis_sim::wire::{Calm, Exchange};
+use spotalis_sim::wire::{ADMIT, ASK, Calm, Exchange, Requests};
 use spotalis_sim::world::{NAMESPACE, World};
 use tokio_util::sync::CancellationToken;
 
@@ -41,8 +41,27 @@ fn the_quiet_run_comes_by_every_site() {
     let outcome = run(&enumerate::quiet());
     assert_eq!(outcome.wrongs, [""; 0]);
     assert!(outcome.evictions.len() >= 4, "{:?}", outcome.evictions);
-    for site in ["create pods/eviction", "patch pods", "create leases", "patch leases", "create events", "watch pods"] {
+    for site in [
+        "create pods/eviction",
+        "patch pods",
+        "create leases",
+        "patch leases",
+        "create events",
+        "watch pods",
+        ADMIT,
+        ASK,
+    ] {
         assert!(outcome.calls.iter().any(|call| call.site == site), "{site}");
+    }
+}
+
+/// A leader whose clock is ahead must not think that every cooldown is over, nor one whose clock is behind wait for ever.
+#[test]
+fn nobodys_clock_is_trusted() {
+    for ahead in [41_000, -41_000] {
+        let outcome = run(&Plan { clocks: [ahead; 3], ..enumerate::quiet() });
+        assert_eq!(outcome.wrongs, [""; 0], "{ahead} ms ahead");
+        assert!(outcome.evictions.len() >= 4, "{:?}", outcome.evictions);
     }
 }
 
@@ -56,7 +75,7 @@ struct Stage {
 impl Stage {
     async fn set() -> Self {
         let config = Config::defaults();
-        let world = World::new(0, &config).await;
+        let world = World::new(0, &config, Requests::new(Box::new(Calm))).await;
         let rules = Rules {
             cooldown: SignedDuration::from_secs(10),
             limit: 5,
@@ -86,7 +105,7 @@ impl Stage {
             }))
             .await;
         tokio::time::sleep(Duration::from_mins(1)).await;
-        let exchange = Exchange::new(world.cluster.clone(), Some(judge.clone()), Box::new(Calm));
+        let exchange = Exchange::new(world.cluster.clone(), Some(judge.clone()), world.doors.requests().clone());
         let client = kube::Client::new(exchange.wire(1, CancellationToken::new()), "default");
         Self { world, judge, client }
     }

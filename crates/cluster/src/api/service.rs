@@ -7,8 +7,11 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Method, Response};
+use http::header::DATE;
+use http::{HeaderValue, Method, Response};
 use http_body_util::BodyExt as _;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -88,11 +91,18 @@ async fn answer(cluster: &Cluster, parts: &http::request::Parts, body: Bytes) ->
     if !there.is_zero() {
         sleep(there).await;
     }
-    let response = serve(cluster, parts, body).await.unwrap_or_else(|status| refuse(&status));
+    let mut response = serve(cluster, parts, body).await.unwrap_or_else(|status| refuse(&status));
+    response.headers_mut().insert(DATE, date(cluster.now()));
     if !back.is_zero() {
         sleep(back).await;
     }
     Ok(response)
+}
+
+/// As every server says it (RFC 9110 section 6.6.1).
+fn date(now: Timestamp) -> HeaderValue {
+    let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&now).ok();
+    text.and_then(|text| HeaderValue::try_from(text).ok()).unwrap_or(HeaderValue::from_static(""))
 }
 
 async fn serve(cluster: &Cluster, parts: &http::request::Parts, body: Bytes) -> Result<Response<Body>, Status> {
