@@ -93,6 +93,8 @@ pub enum Event {
     Replace(u32),
     /// A process ends all at once, and another starts a little later.
     Crash(u32),
+    /// A process reaches nobody and is reached by nobody, for so many seconds.
+    CutOff(u32, u32),
 }
 
 impl Plan {
@@ -147,7 +149,7 @@ fn workload(chance: &mut Chance, number: u32) -> Workload {
 
 fn event(chance: &mut Chance, workloads: &[Workload]) -> Event {
     let name = chance.pick(workloads).name.clone();
-    match chance.between(0, 15) {
+    match chance.between(0, 16) {
         0..=2 => Event::Scale(name, chance.between(0, 16)),
         3 => Event::Restart(name, chance.between(0, 999)),
         4 | 5 => Event::Percentage(name, chance.percent(90).then(|| chance.pick(&[0, 20, 50, 70, 100]).to_string())),
@@ -159,6 +161,7 @@ fn event(chance: &mut Chance, workloads: &[Workload]) -> Event {
         12 => Event::Cordon(chance.between(0, 7), true),
         13 => Event::Block(name, true),
         14 => Event::Replace(chance.between(0, 2)),
+        15 => Event::CutOff(chance.between(0, 2), chance.between(2, 60)),
         _ => Event::Crash(chance.between(0, 2)),
     }
 }

@@ -193,14 +193,23 @@ impl Run {
                 }
             }
             Event::Crash(number) => return self.take(*number).is_some(),
+            Event::CutOff(number, seconds) => {
+                if let Some(process) = self.chosen(*number) {
+                    world.doors.requests().cut_off(process, Duration::from_secs((*seconds).into()));
+                }
+            }
         }
         false
     }
 
+    /// The so-manieth process that runs.
+    fn chosen(&self, number: u32) -> Option<u32> {
+        self.processes.keys().nth(number as usize % self.processes.len().max(1)).copied()
+    }
+
     fn take(&mut self, number: u32) -> Option<Process> {
-        let running: Vec<u32> = self.processes.keys().copied().collect();
-        let chosen = running.get(number as usize % running.len().max(1))?;
-        self.processes.remove(chosen)
+        let chosen = self.chosen(number)?;
+        self.processes.remove(&chosen)
     }
 
     async fn change(&self, name: &str, patch: serde_json::Value) {

@@ -4,6 +4,7 @@
 //! A request is known by its site (`create pods/eviction`) and by its number among all requests of the run. What is to
 //! happen to it is said by a [`Fate`]; whether that was right is the judge's, who sees every request as it arrives.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,7 +20,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -183,17 +184,37 @@ struct State {
     fate: Box<dyn Fate>,
     happened: Vec<(Call, Fault)>,
     sites: Vec<Call>,
+    /// Processes that nobody reaches and that reach nobody, and until when.
+    cut_off: BTreeMap<u32, Instant>,
 }
 
 impl Requests {
     /// None yet.
     pub fn new(fate: Box<dyn Fate>) -> Self {
-        Self(Arc::new(Mutex::new(State { calls: 0, fate, happened: Vec::new(), sites: Vec::new() })))
+        Self(Arc::new(Mutex::new(State {
+            calls: 0,
+            fate,
+            happened: Vec::new(),
+            sites: Vec::new(),
+            cut_off: BTreeMap::new(),
+        })))
     }
 
     /// Nothing goes wrong from now on.
     pub fn calm(&self) {
-        self.0.lock().fate = Box::new(Calm);
+        let mut state = self.0.lock();
+        state.fate = Box::new(Calm);
+        state.cut_off.clear();
+    }
+
+    /// A process reaches nobody and is reached by nobody for that long. Its watches are silent, and go on afterwards.
+    pub fn cut_off(&self, process: u32, length: Duration) {
+        self.0.lock().cut_off.insert(process, Instant::now() + length);
+    }
+
+    /// Until when a process reaches nobody.
+    fn cut_off_until(&self, process: u32) -> Option<Instant> {
+        self.0.lock().cut_off.get(&process).copied().filter(|until| *until > Instant::now())
     }
 
     /// What went wrong so far, and with which request.
@@ -229,6 +250,9 @@ impl Requests {
     ) -> Option<R> {
         let (site, namespace, name) = (site.to_owned(), String::new(), String::new());
         let (_, fault) = self.meet(|number| Call { number, process, site, namespace, name });
+        if self.cut_off_until(process).is_some() {
+            return None;
+        }
         let carried = async {
             match fault {
                 Some(Fault::Unsent | Fault::Broken | Fault::Conflict | Fault::Overload | Fault::Expired) => None,
@@ -328,23 +352,42 @@ impl Wire {
         let process = self.process;
         let (call, fault) = self.exchange.requests.meet(|number| Call::of(process, number, &parts));
         let request = Request::from_parts(parts, Full::new(body.clone()));
+        if self.is_cut_off() {
+            return Err(broken());
+        }
+        let answer = self.meet_fate(fault, &call, request, &body).await?;
+        // Nor does what was done already come back.
+        if self.is_cut_off() { Err(broken()) } else { Ok(answer) }
+    }
+
+    fn is_cut_off(&self) -> bool {
+        self.exchange.requests.cut_off_until(self.process).is_some()
+    }
+
+    async fn meet_fate(
+        &self,
+        fault: Option<Fault>,
+        call: &Call,
+        request: Request<Full<Bytes>>,
+        body: &Bytes,
+    ) -> io::Result<Response<Answer>> {
         match fault {
-            None => self.forward(&call, request, &body).await,
+            None => self.forward(call, request, body).await,
             Some(Fault::Broken) => Ok(status(500, "InternalError", "etcdserver: request timed out")),
             Some(Fault::Conflict) => Ok(status(409, "Conflict", "the object has been modified")),
             Some(Fault::Overload) => Ok(overload()),
             Some(Fault::Unsent) => Err(broken()),
             Some(Fault::Lost) => {
-                self.forward(&call, request, &body).await?;
+                self.forward(call, request, body).await?;
                 Err(broken())
             }
             Some(Fault::Late(millis)) => {
                 sleep(Duration::from_millis(millis.into())).await;
-                self.forward(&call, request, &body).await
+                self.forward(call, request, body).await
             }
             Some(Fault::LateAnswer(millis)) => {
                 let late = Duration::from_millis(millis.into());
-                let response = self.forward(&call, request, &body).await?;
+                let response = self.forward(call, request, body).await?;
                 if call.is_watch() {
                     return Ok(response.map(|body| lagging(body, late)));
                 }
@@ -353,15 +396,15 @@ impl Wire {
             }
             Some(Fault::CrashBefore) => self.die().await,
             Some(Fault::CrashAfter) => {
-                self.forward(&call, request, &body).await?;
+                self.forward(call, request, body).await?;
                 self.die().await
             }
             Some(Fault::Cut(events)) => {
-                let response = self.forward(&call, request, &body).await?;
+                let response = self.forward(call, request, body).await?;
                 Ok(response.map(|body| streaming(frames(body).take(events as usize).boxed())))
             }
             Some(Fault::Twice) => {
-                let response = self.forward(&call, request, &body).await?;
+                let response = self.forward(call, request, body).await?;
                 let twice = |piece: io::Result<Bytes>| match piece {
                     Ok(bytes) => stream::iter([Ok(bytes.clone()), Ok(bytes)]).left_stream(),
                     Err(error) => stream::iter([Err(error)]).right_stream(),
@@ -384,7 +427,17 @@ impl Wire {
         Ok(response.map(|body| {
             if call.is_watch() {
                 let pieces = body.map_err(|never| match never {}).into_data_stream();
-                streaming(pieces.take_until(async move { dead.cancelled().await }).boxed())
+                let (requests, process) = (self.exchange.requests.clone(), self.process);
+                let arriving = pieces.then(move |piece| {
+                    let requests = requests.clone();
+                    async move {
+                        while let Some(until) = requests.cut_off_until(process) {
+                            sleep_until(until).await;
+                        }
+                        piece
+                    }
+                });
+                streaming(arriving.take_until(async move { dead.cancelled().await }).boxed())
             } else {
                 body.map_err(|never| match never {}).boxed_unsync()
             }
@@ -416,7 +469,7 @@ fn lagging(body: Answer, late: Duration) -> Answer {
                 () = sender.closed() => return,
                 piece = pieces.next() => {
                     let Some(piece) = piece else { return };
-                    if sender.send((tokio::time::Instant::now() + late, piece)).is_err() {
+                    if sender.send((Instant::now() + late, piece)).is_err() {
                         return;
                     }
                 }
@@ -425,7 +478,7 @@ fn lagging(body: Answer, late: Duration) -> Answer {
     });
     let later = stream::unfold(receiver, |mut receiver| async move {
         let (due, piece) = receiver.recv().await?;
-        tokio::time::sleep_until(due).await;
+        sleep_until(due).await;
         Some((piece, receiver))
     });
     streaming(later.boxed())
