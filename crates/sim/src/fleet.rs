@@ -53,7 +53,14 @@ impl Fleet {
     pub fn first(&mut self) -> Vec<Value> {
         let mut nodes = Vec::new();
         for group in 0..self.crowds.len() {
-            nodes.extend(std::iter::from_fn(|| self.next(group)));
+            let cordoned = self.crowds[group].group.cordoned;
+            let alike = std::iter::from_fn(|| self.next(group));
+            nodes.extend(alike.map(|mut node| {
+                if cordoned {
+                    node["spec"]["unschedulable"] = json!(true);
+                }
+                node
+            }));
         }
         nodes
     }
@@ -150,7 +157,7 @@ fn zone_of(zones: &[String], number: u32) -> Option<&String> {
 }
 
 fn node(group: &Group, name: &str, number: u32) -> Value {
-    let Group { name: _, capacity, count: _, pods, cpu, memory, zones, back_after: _ } = group;
+    let Group { name: _, capacity, count: _, pods, cpu, memory, zones, cordoned: _, back_after: _ } = group;
     let room = json!({"cpu": cpu, "memory": memory, "pods": pods.to_string()});
     let mut labels = json!({"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"});
     if let Some(word) = capacity.word() {

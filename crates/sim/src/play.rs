@@ -30,8 +30,9 @@ pub trait Stage {
     /// included.
     fn watch(&mut self, recorder: &Recorder) -> impl Future<Output = Result<(), PlayError>>;
 
-    /// Makes of a node one that runs pods here.
-    fn dress(&self, node: Value) -> Value;
+    /// Makes of an object one that lives here: of a node one that runs pods, of a workload one whose pods keep the times
+    /// that it names.
+    fn dress(&self, object: Value) -> Value;
 
     /// Starts so many replicas of Spotalis, and returns when all serve.
     fn start(&mut self, replicas: u32) -> impl Future<Output = Result<(), PlayError>>;
@@ -152,7 +153,7 @@ impl<S: Stage> Playing<'_, S> {
         )
         .await?;
         for node in self.fleet.first() {
-            self.create(self.stage.dress(node)).await?;
+            self.create(node).await?;
         }
         self.stage.watch(recorder).await?;
         if self.terms.with_spotalis {
@@ -187,7 +188,7 @@ impl<S: Stage> Playing<'_, S> {
             }
             Due::Comes(group) => {
                 if let Some(node) = self.fleet.next(group) {
-                    self.create(self.stage.dress(node)).await?;
+                    self.create(node).await?;
                 }
             }
             Due::Start => self.stage.start(1).await?,
@@ -295,6 +296,7 @@ impl<S: Stage> Playing<'_, S> {
 
     async fn create(&self, object: Value) -> Result<(), PlayError> {
         let (kind, namespace, name) = key_of(&object)?;
+        let object = self.stage.dress(object);
         let sent = self.send("POST", &path(kind, &namespace, None), Some(("application/json", &object))).await;
         sent.map(drop).map_err(|source| refused(format!("{kind} {name}"), source))
     }

@@ -5,6 +5,7 @@
 //! keeps the [`Moment`]s worth telling. It takes nothing from Spotalis but what everybody can read in the cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,6 +98,19 @@ pub struct Counts {
     pub placed: Sides,
     /// Those that have none yet.
     pub pending: u32,
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { wanted, ready, placed, pending } = self;
+        let Sides { spot, on_demand, unknown } = ready;
+        write!(f, "{} of {wanted} are ready, {spot} on spot, {on_demand} on on-demand", ready.total())?;
+        if *unknown > 0 {
+            write!(f, ", {unknown} on nodes that say neither")?;
+        }
+        let others = placed.total().saturating_sub(ready.total()) + pending;
+        if others > 0 { write!(f, ", {others} more are not") } else { Ok(()) }
+    }
 }
 
 /// A number for each type.
