@@ -216,11 +216,15 @@ impl Expectation {
                 complain(format!("{counts} since {seconds:.1} s, wanted are {} ready", wanted.join(", ")))
             }
             What::Evictions(bounds) => {
-                let evicted = count(&|moment: &Moment| matches!(moment, Moment::Evicted { workload, .. } if of_workload(workload)));
+                let evicted = count(
+                    &|moment: &Moment| matches!(moment, Moment::Evicted { workload, .. } if of_workload(workload)),
+                );
                 if bounds.hold(evicted) { None } else { complain(format!("{evicted} evictions, wanted are {bounds}")) }
             }
             What::Steered(bounds) => {
-                let steered = count(&|moment: &Moment| matches!(moment, Moment::Steered { workload, .. } if of_workload(workload)));
+                let steered = count(
+                    &|moment: &Moment| matches!(moment, Moment::Steered { workload, .. } if of_workload(workload)),
+                );
                 if bounds.hold(steered) {
                     None
                 } else {
@@ -260,3 +264,6 @@ impl Expectation {
 fn is_called(name: &str, wanted: &str) -> bool {
     name == wanted || name.split_once('/').is_some_and(|(_, name)| name == wanted)
 }
+
+#[cfg(test)]
+mod tests;

@@ -444,3 +444,6 @@ impl Record {
         steps
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use embedded_cluster::controllers::kubelet::READY_AFTER;
+/// The annotation of a pod that says how long it takes from running to ready.
+pub use embedded_cluster::controllers::kubelet::READY_AFTER;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -202,7 +203,8 @@ impl Workload {
 
     /// The objects that it consists of.
     pub fn objects(&self) -> Vec<Value> {
-        let Self { name, kind, replicas, spot, floor, opted_in, cpu, max_unavailable, spread, ready_after, patch } = self;
+        let Self { name, kind, replicas, spot, floor, opted_in, cpu, max_unavailable, spread, ready_after, patch } =
+            self;
         let mut metadata = json!({"namespace": NAMESPACE, "name": name, "labels": {}, "annotations": {}});
         if *opted_in {
             metadata["labels"]["spotalis.io/enabled"] = json!("true");
@@ -224,8 +226,7 @@ impl Workload {
         if let Some(after) = ready_after {
             template["metadata"]["annotations"] = json!({(READY_AFTER): format!("{}ms", after.as_millis())});
         }
-        let mut spec =
-            json!({"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template});
+        let mut spec = json!({"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template});
         if *kind == WorkloadKind::StatefulSet {
             spec["serviceName"] = json!(name);
         }

@@ -38,9 +38,7 @@ fn every_scenario_is_kept_on_the_embedded_cluster() {
         for seed in SEEDS {
             let played = judged(scenario, Terms { seed, with_spotalis: true }, |_, _| ());
             let said = match played {
-                Ok((record, wrongs)) => {
-                    broken(scenario, &record).into_iter().chain(wrongs).collect()
-                }
+                Ok((record, wrongs)) => broken(scenario, &record).into_iter().chain(wrongs).collect(),
                 Err(error) => vec![error.to_string()],
             };
             wrong.extend(said.iter().map(|one| format!("{}, seed {seed}: {one}", scenario.name)));

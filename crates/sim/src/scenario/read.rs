@@ -99,6 +99,10 @@ impl Scenario {
     /// Reads one. `file` is named in what is said about it; `name` is what it is called.
     pub fn read(name: &str, file: &str, text: &str) -> Result<Self, Mistakes> {
         let told = |mistakes| Mistakes { file: file.to_owned(), mistakes };
+        if text.trim().is_empty() {
+            let what = "there is nothing in it: a scenario has at least `about`, `lasts` and `nodes`".to_owned();
+            return Err(told(vec![Mistake { place: Place { line: 1, column: 1 }, what }]));
+        }
         let written: Written = serde_saphyr::from_str(text).map_err(|error| told(vec![not_understood(&error)]))?;
         written.check(name).map_err(told)
     }
@@ -113,7 +117,10 @@ fn not_understood(error: &serde_saphyr::Error) -> Mistake {
     let line = line.strip_prefix("error: ").unwrap_or(line);
     let line = line.split_once(": ").filter(|(place, _)| place.starts_with("line ")).map_or(line, |(_, rest)| rest);
     let line = line.rsplit_once(" at line ").map_or(line, |(line, _)| line);
-    Mistake { place, what: line.to_owned() }
+    // Its words are those of a programmer.
+    let line = line.replace("unknown variant", "unknown word").replace("unknown field", "unknown key");
+    let line = line.replace("missing field", "missing key").replace("invalid u32", "write a whole number, 0 or more");
+    Mistake { place, what: line }
 }
 
 impl Written {
@@ -141,8 +148,7 @@ impl Written {
         if nodes.value.iter().map(|group| u64::from(group.count)).sum::<u64>() > MOST_NODES.into() {
             wrong(nodes.referenced, format!("more than {MOST_NODES} nodes are not simulated: lower `count`"));
         }
-        let zones: BTreeSet<&str> =
-            nodes.value.iter().flat_map(|group| &group.zones).map(String::as_str).collect();
+        let zones: BTreeSet<&str> = nodes.value.iter().flat_map(|group| &group.zones).map(String::as_str).collect();
         let mut names = BTreeSet::new();
         for Spanned { value: Workload { name, replicas, spot, .. }, referenced, .. } in &workloads {
             if !names.insert(name) {
@@ -243,11 +249,22 @@ fn kinds(before: impl Fn(&embedded_cluster::resource::Resource) -> String) -> St
 impl Installation {
     /// What is wrong with it.
     fn check(&self) -> Result<(), String> {
-        let Self { replicas, settings: _ } = self;
+        let Self { replicas, settings } = self;
         if !(1..=MOST_INSTANCES).contains(replicas) {
             return Err(format!("{replicas} replicas of Spotalis cannot be: 1 to {MOST_INSTANCES} can"));
         }
-        crate::embedded::configuration(self).map(drop).map_err(|error| error.to_string())
+        let known = spotalis_config::keys();
+        if let Some(key) = settings.keys().find(|key| !known.iter().any(|one| one.path == **key)) {
+            return Err(format!(
+                "{key} is no key of the configuration: docs/reference/configuration.md lists them all"
+            ));
+        }
+        crate::embedded::configuration(self).map(drop).map_err(|error| {
+            let said = error.to_string();
+            // How many there are, each on a line of its own, and where to look: all of it goes on one line.
+            let problems = said.lines().skip(1).map(str::trim).filter(|line| !line.starts_with("hint: "));
+            problems.collect::<Vec<_>>().join("; ")
+        })
     }
 }
 
@@ -379,3 +396,6 @@ impl<'de> Deserialize<'de> for Amount {
         deserializer.deserialize_any(Reading)
     }
 }
+
+#[cfg(test)]
+mod tests;
