@@ -109,7 +109,7 @@ impl fmt::Display for Counts {
             write!(f, ", {unknown} on nodes that say neither")?;
         }
         let others = placed.total().saturating_sub(ready.total()) + pending;
-        if others > 0 { write!(f, ", {others} more are not") } else { Ok(()) }
+        if others > 0 { write!(f, "; {others} not yet") } else { Ok(()) }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{fs, io};
 
 use spotalis_sim::embedded::judged;
@@ -56,5 +57,46 @@ fn no_scenario_is_kept_without_spotalis() {
         let terms = Terms { seed: 0, with_spotalis: false };
         let record = spotalis_sim::embedded::run(&scenario, terms, |_, _| ()).unwrap();
         assert_ne!(broken(&scenario, &record), [""; 0], "{} proves nothing", scenario.name);
+    }
+}
+
+fn simulate(words: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_simulate-seeds"));
+    let ran = command.args(words).current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).output().unwrap();
+    let [out, err] = [ran.stdout, ran.stderr].map(|text| String::from_utf8(text).unwrap());
+    (ran.status.code().unwrap(), out, err)
+}
+
+/// As the documentation has it: the words go from `cargo xtask sim` to this program as they are.
+#[test]
+fn a_scenario_is_played_and_told() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/explanation/simulation.md");
+    let page = fs::read_to_string(page).unwrap();
+    let command = page.lines().find_map(|line| line.strip_prefix("$ cargo xtask sim --scenario ")).unwrap();
+    let (code, out, err) = simulate(&[&["--scenario"][..], &command.split(' ').collect::<Vec<_>>()].concat());
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    for said in ["is steered to spot", "* 50% of the spot nodes are taken back", "9 of 9 are ready", "was kept"] {
+        assert!(out.contains(said), "{said:?} is not in: {out}");
+    }
+    let again = simulate(&["--scenario", command]);
+    assert_eq!(out, again.1, "the same seed, the same bytes");
+}
+
+#[test]
+fn what_is_not_kept_ends_with_1_and_what_cannot_be_read_with_2() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (broken, bad) = (folder.join("broken.yaml"), folder.join("bad.yaml"));
+    let text =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios/kept-pods.yaml")).unwrap();
+    fs::write(&broken, text.replace("evictions: 0", "evictions: 1")).unwrap();
+    fs::write(&bad, text.replace("lasts: 13s", "lasts: long")).unwrap();
+    let (code, out, _) = simulate(&["--scenario", broken.to_str().unwrap()]);
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains("WRONG line 25: 0 evictions, wanted are 1"), "{out}");
+    for (file, said) in [(bad.to_str().unwrap(), "bad.yaml:3:8: \"long\" is no duration"), ("none.yaml", "cannot read")]
+    {
+        let (code, out, err) = simulate(&["--scenario", file]);
+        assert_eq!((code, out.as_str()), (2, ""), "{err}");
+        assert!(err.contains(said), "{err}");
     }
 }

@@ -72,7 +72,7 @@ fn what_is_broken_is_told_with_what_was_and_what_was_wanted() {
     for (expectation, complaint) in [
         (
             "at: 55s, workload: web, ready: 5",
-            "line 0: web: 4 of 5 are ready, 3 on spot, 1 on on-demand, 1 more are not since 50.0 s, wanted are 5 ready",
+            "line 0: web: 4 of 5 are ready, 3 on spot, 1 on on-demand; 1 not yet since 50.0 s, wanted are 5 ready",
         ),
         (
             "from: 2s, workload: web, spot: 3, onDemand: {max: 2}",

@@ -50,7 +50,7 @@ async fn pods_count_by_their_nodes_until_they_end() {
     assert_eq!(nodes, [(Duration::ZERO, Sides { spot: 1, on_demand: 1, unknown: 1 })], "what was there is told first");
     recorder.see(&pod("a", "s", true), false);
     recorder.see(&pod("b", "", false), false);
-    assert_eq!(last(&recorder), "1 of 2 are ready, 1 on spot, 0 on on-demand, 1 more are not");
+    assert_eq!(last(&recorder), "1 of 2 are ready, 1 on spot, 0 on on-demand; 1 not yet");
     recorder.see(&pod("b", "u", true), false);
     assert_eq!(last(&recorder), "2 of 2 are ready, 1 on spot, 0 on on-demand, 1 on nodes that say neither");
     let mut ending = pod("a", "s", true);
