@@ -21,6 +21,8 @@ use tokio::time::Instant;
 
 use crate::stage::{RigStage, clear};
 
+/// A variable that names the only scenario to play.
+const CHOSEN: &str = "SPOTALIS_SCENARIO";
 /// What lasts longer is not waited for where time is real.
 const LONGEST: Duration = Duration::from_mins(2);
 /// A pod takes about as long on the embedded cluster.
@@ -74,6 +76,8 @@ fn suite() -> Result<Vec<Scenario>> {
         anyhow::Ok(Scenario::read(name, &format!("scenarios/{name}.yaml"), &fs::read_to_string(file)?)?)
     };
     let mut suite: Vec<Scenario> = files.iter().map(read).collect::<Result<_>>()?;
+    let chosen = std::env::var(CHOSEN).unwrap_or_default();
+    suite.retain(|scenario| chosen.is_empty() || scenario.name == chosen);
     suite.sort_by_key(|scenario| std::cmp::Reverse(scenario.lasts));
     Ok(suite)
 }
@@ -83,8 +87,7 @@ async fn kept(rig: &Rig, scenario: &Scenario) -> Result<Vec<String>> {
     let since = Instant::now();
     let mut stage = RigStage::new(rig, &scenario.spotalis)?;
     let record = Box::pin(play(scenario, Terms { seed: 0, with_spotalis: true }, &mut stage, |_, _| ())).await?;
-    stage.end().await?;
-    Box::pin(clear(rig)).await?;
+    tokio::try_join!(stage.end(), Box::pin(clear(rig)))?;
     let wrong = broken(scenario, &record);
     let word = if wrong.is_empty() { "" } else { "failed after " };
     say(format!("  {}: {word}{:.1} s", scenario.name, since.elapsed().as_secs_f64()));

@@ -10,8 +10,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use futures::future::try_join_all;
 use futures::{StreamExt as _, pin_mut};
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams};
 use kube::runtime::watcher::{Config, Event, watcher};
@@ -239,25 +237,13 @@ impl Watch {
 
 /// Takes away everything that a scenario left.
 pub async fn clear(rig: &Rig) -> Result<()> {
-    let client = rig.client();
     let (at_once, all) = (DeleteParams::background().grace_period(0), ListParams::default());
-    Api::<Deployment>::namespaced(client.clone(), NAMESPACE).delete_collection(&at_once, &all).await?;
-    Api::<StatefulSet>::namespaced(client.clone(), NAMESPACE).delete_collection(&at_once, &all).await?;
-    let (sets, pods) =
-        (Api::<ReplicaSet>::namespaced(client.clone(), NAMESPACE), Api::<Pod>::namespaced(client.clone(), NAMESPACE));
-    eventually("the pods to be gone", async || {
-        let left = (sets.list(&all).await.ok()?.items.len(), pods.list(&all).await.ok()?.items.len());
-        if left != (0, 0) {
-            pods.delete_collection(&at_once, &all).await.ok()?;
-        }
-        (left == (0, 0)).then_some(())
-    })
-    .await?;
-    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let namespaces: Api<Namespace> = Api::all(rig.client());
+    // Nothing is created in it from now on; the rest of its end begins five seconds later.
     namespaces.delete(NAMESPACE, &DeleteParams::default()).await?;
-    let nodes: Api<Node> = Api::all(client.clone());
+    Api::<Pod>::namespaced(rig.client(), NAMESPACE).delete_collection(&at_once, &all).await?;
+    let nodes: Api<Node> = Api::all(rig.client());
     nodes.delete_collection(&at_once, &all).await?;
-    Api::<Lease>::namespaced(client, OWN_NAMESPACE).delete_collection(&at_once, &all).await?;
     eventually("the namespace and the nodes to be gone", async || {
         let gone = namespaces.get_opt(NAMESPACE).await.ok()?.is_none();
         (gone && nodes.list(&all).await.ok()?.items.is_empty()).then_some(())
