@@ -166,8 +166,11 @@ impl<S: Stage> Playing<'_, S> {
 
     async fn populate(&mut self) -> Result<(), PlayError> {
         let scenario = self.scenario;
-        let workloads = scenario.workloads.iter().flat_map(crate::scenario::Workload::objects);
-        for object in scenario.objects.iter().cloned().chain(workloads) {
+        for object in &scenario.objects {
+            // The namespace is there already.
+            self.apply(object).await?;
+        }
+        for object in scenario.workloads.iter().flat_map(crate::scenario::Workload::objects) {
             self.create(object).await?;
         }
         Ok(())
