@@ -184,11 +184,7 @@ impl<S: Stage> Playing<'_, S> {
                 recorder.happened(happening.to_string());
                 self.happens(happening, at).await?;
             }
-            Due::Gone(nodes) => {
-                for node in nodes {
-                    self.end_node(&node).await?;
-                }
-            }
+            Due::Gone(nodes) => self.end_nodes(&nodes).await?,
             Due::Comes(group) => {
                 if let Some(node) = self.fleet.next(group) {
                     self.create(node).await?;
@@ -271,16 +267,22 @@ impl<S: Stage> Playing<'_, S> {
         Ok(())
     }
 
-    /// Its pods stop at once, then it is not there any more.
-    async fn end_node(&self, node: &str) -> Result<(), PlayError> {
-        let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node}");
-        let pods =
-            self.send("GET", &path, None).await.map_err(|source| refused(format!("a look at {node}"), source))?;
-        for pod in pods["items"].as_array().into_iter().flatten() {
-            let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-            self.delete((Kind::Pod, text("/metadata/namespace"), text("/metadata/name")), Some(0)).await?;
+    /// They are not there any more, and neither are their pods. All nodes go first: what comes in place of a pod must not
+    /// land on one that is about to go.
+    async fn end_nodes(&self, nodes: &[String]) -> Result<(), PlayError> {
+        for node in nodes {
+            self.delete((Kind::Node, "", node), Some(0)).await?;
         }
-        self.delete((Kind::Node, "", node), Some(0)).await
+        for node in nodes {
+            let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node}");
+            let pods =
+                self.send("GET", &path, None).await.map_err(|source| refused(format!("a look at {node}"), source))?;
+            for pod in pods["items"].as_array().into_iter().flatten() {
+                let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+                self.delete((Kind::Pod, text("/metadata/namespace"), text("/metadata/name")), Some(0)).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn change(&self, workload: &str, patch: Value) -> Result<(), PlayError> {
