@@ -86,6 +86,20 @@ pub enum Moment {
     },
 }
 
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Happened { what } => write!(f, "* {what}"),
+            Self::NodeCame { node, capacity } => write!(f, "node {node} came: {capacity}"),
+            Self::NodeWent { node, capacity } => write!(f, "node {node} went: {capacity}"),
+            Self::Steered { workload: _, pod, to, why } => write!(f, "{pod} is steered to {to}: {why}"),
+            Self::Evicted { workload: _, pod, capacity } => write!(f, "{pod} is evicted from {capacity}"),
+            Self::Counted { workload, counts } => write!(f, "{workload}: {counts}"),
+            Self::Told { reason, about, note, warning: _ } => write!(f, "{reason} is told about {about}: {note}"),
+        }
+    }
+}
+
 /// The pods of a workload. Pods that end are not among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

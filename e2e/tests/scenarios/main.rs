@@ -6,10 +6,9 @@
 
 mod stage;
 
-use std::fmt::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{fs, iter};
 
 use anyhow::{Context as _, Result, ensure};
 use spotalis_rig::{Rig, RigOptions, Stages, on_rig, say};
@@ -76,8 +75,8 @@ fn suite() -> Result<Vec<Scenario>> {
         anyhow::Ok(Scenario::read(name, &format!("scenarios/{name}.yaml"), &fs::read_to_string(file)?)?)
     };
     let mut suite: Vec<Scenario> = files.iter().map(read).collect::<Result<_>>()?;
-    let chosen = std::env::var(CHOSEN).unwrap_or_default();
-    suite.retain(|scenario| chosen.is_empty() || scenario.name == chosen);
+    let chosen = std::env::var_os(CHOSEN).filter(|name| !name.is_empty());
+    suite.retain(|scenario| chosen.as_ref().is_none_or(|name| *name == *scenario.name));
     suite.sort_by_key(|scenario| std::cmp::Reverse(scenario.lasts));
     Ok(suite)
 }
@@ -99,12 +98,6 @@ async fn kept(rig: &Rig, scenario: &Scenario) -> Result<Vec<String>> {
 
 /// A record, to see what happened.
 fn told(record: &Record) -> String {
-    let lines = record.moments.iter().map(|(at, moment)| format!("    {:>7.3} {moment:?}\n", at.as_secs_f64()));
-    lines.chain(iter::once(format!("    {:>7.3} the end", record.lasted.as_secs_f64()))).fold(
-        String::new(),
-        |mut all, line| {
-            let _never = write!(all, "{line}");
-            all
-        },
-    )
+    let lines = record.moments.iter().map(|(at, moment)| format!("    {:>7.3} s  {moment}", at.as_secs_f64()));
+    lines.collect::<Vec<_>>().join("\n")
 }

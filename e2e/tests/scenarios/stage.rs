@@ -13,7 +13,7 @@ use futures::{StreamExt as _, pin_mut};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams};
 use kube::runtime::watcher::{Config, Event, watcher};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use spotalis_e2e::{Product, ProductOptions, Replica, eventually};
 use spotalis_rig::{READY_AFTER, Rig};
@@ -111,7 +111,7 @@ impl<'r> RigStage<'r> {
 
     async fn watch_all(&mut self, recorder: &Recorder) -> Result<()> {
         let nodes = Api::<Node>::all(self.client.clone()).list(&ListParams::default()).await?;
-        let names: Vec<String> = nodes.iter().map(|node| node.name_any()).collect();
+        let names: Vec<String> = nodes.iter().map(ResourceExt::name_any).collect();
         self.rig.nodes_usable(&names).await?;
         let listed = Arc::new(AtomicUsize::new(0));
         for (group, kind, plural) in WATCHED {

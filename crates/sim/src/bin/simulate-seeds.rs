@@ -11,7 +11,6 @@ use std::time::Duration;
 use clap::Parser;
 use spotalis_sim::plan::Plan;
 use spotalis_sim::play::Terms;
-use spotalis_sim::record::Moment;
 use spotalis_sim::run::{Outcome, run};
 use spotalis_sim::scenario::Scenario;
 use spotalis_sim::shrink::shrink;
@@ -130,7 +129,7 @@ fn play(file: &Path, seed: u64) -> io::Result<ExitCode> {
         }
     };
     for (at, moment) in &record.moments {
-        writeln!(out, "{:>9.3} s  {}", at.as_secs_f64(), words(moment))?;
+        writeln!(out, "{:>9.3} s  {moment}", at.as_secs_f64())?;
     }
     let broken = expect::broken(&scenario, &record);
     broken.iter().chain(&wrongs).try_for_each(|wrong| writeln!(out, "WRONG {wrong}"))?;
@@ -145,18 +144,6 @@ fn read(file: &Path) -> Result<Scenario, String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     let name = file.file_stem().unwrap_or_default().to_string_lossy();
     Scenario::read(&name, &file.display().to_string(), &text).map_err(|mistakes| mistakes.to_string())
-}
-
-fn words(moment: &Moment) -> String {
-    match moment {
-        Moment::Happened { what } => format!("* {what}"),
-        Moment::NodeCame { node, capacity } => format!("node {node} came: {capacity}"),
-        Moment::NodeWent { node, capacity } => format!("node {node} went: {capacity}"),
-        Moment::Steered { workload: _, pod, to, why } => format!("{pod} is steered to {to}: {why}"),
-        Moment::Evicted { workload: _, pod, capacity } => format!("{pod} is evicted from {capacity}"),
-        Moment::Counted { workload, counts } => format!("{workload}: {counts}"),
-        Moment::Told { reason, about, note, warning: _ } => format!("{reason} is told about {about}: {note}"),
-    }
 }
 
 fn progress(runs: u64, begun: Instant) -> io::Result<()> {
