@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use embedded_cluster::resource::Kind;
+use jiff::SignedDuration;
 use kube::Client;
 use serde_json::Value;
 use spotalis_config::{Config, Sources, variable};
 use spotalis_runtime::Clock;
 use tokio::time::sleep;
 
+use crate::judge::{Judge, Rules};
 use crate::play::{PlayError, Stage, Terms, play};
-use crate::process::Process;
+use crate::process::{Process, identity};
 use crate::record::{Moment, Record, Recorder};
 use crate::scenario::{Installation, Scenario};
 use crate::wire::{Calm, Exchange, Requests};
@@ -23,6 +25,7 @@ pub struct Embedded {
     pub world: World,
     client: Client,
     exchange: Exchange,
+    judge: Option<Judge>,
     config: Config,
     processes: BTreeMap<u32, Process>,
     started: u32,
@@ -30,18 +33,37 @@ pub struct Embedded {
 
 /// Plays a scenario on this thread, in no time.
 pub fn run(scenario: &Scenario, terms: Terms, tell: impl FnMut(Duration, &Moment)) -> Result<Record, PlayError> {
+    on_this_thread(async {
+        let mut stage = Embedded::new(&scenario.spotalis, terms).await?;
+        play(scenario, terms, &mut stage, tell).await
+    })
+}
+
+/// The same before a judge: what happened, and what was wrong with what Spotalis did.
+pub fn judged(
+    scenario: &Scenario,
+    terms: Terms,
+    tell: impl FnMut(Duration, &Moment),
+) -> Result<(Record, Vec<String>), PlayError> {
+    on_this_thread(async {
+        let mut stage = Embedded::new(&scenario.spotalis, terms).await?;
+        let judge = stage.summon_judge();
+        let record = play(scenario, terms, &mut stage, tell).await?;
+        Ok((record, judge.wrongs()))
+    })
+}
+
+/// In virtual time.
+fn on_this_thread<T>(playing: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime without I/O needs nothing of the system");
-    let record = runtime.block_on(Box::pin(async {
-        let mut stage = Embedded::new(&scenario.spotalis, terms).await?;
-        play(scenario, terms, &mut stage, tell).await
-    }));
+    let played = runtime.block_on(Box::pin(playing));
     // Whatever waits still, nobody waits for.
     runtime.shutdown_background();
-    record
+    played
 }
 
 /// The configuration of an installation: that which nobody changed, and its settings.
@@ -61,7 +83,22 @@ impl Embedded {
         }
         let client = Client::new(world.cluster.service(), "default");
         let exchange = Exchange::new(world.cluster.clone(), None, world.doors.requests().clone());
-        Ok(Self { world, client, exchange, config, processes: BTreeMap::new(), started: 0 })
+        Ok(Self { world, client, exchange, judge: None, config, processes: BTreeMap::new(), started: 0 })
+    }
+
+    /// A judge of all that is done from now on, by the rules of this installation.
+    fn summon_judge(&mut self) -> Judge {
+        let controller = &self.config.settings.controller;
+        let rules = Rules {
+            cooldown: SignedDuration::try_from(controller.cooldown).expect("a short time"),
+            limit: controller.max_concurrent_disruptions as usize,
+            lease: spotalis_instance::LEASE.to_owned(),
+            identities: BTreeMap::new(),
+        };
+        let judge = Judge::of(&self.world.cluster, rules);
+        self.exchange = Exchange::new(self.world.cluster.clone(), Some(judge.clone()), self.world.doors.requests().clone());
+        self.judge = Some(judge.clone());
+        judge
     }
 }
 
@@ -84,13 +121,16 @@ impl Stage for Embedded {
         Ok(())
     }
 
-    fn dress(&self, node: Value) -> Value {
-        node
+    fn dress(&self, object: Value) -> Value {
+        object
     }
 
     async fn start(&mut self, replicas: u32) -> Result<(), PlayError> {
         for _ in 0..replicas {
             self.started += 1;
+            if let Some(judge) = &self.judge {
+                judge.knows(self.started, &identity(self.started));
+            }
             let clock = Clock::starting_at(self.world.cluster.now());
             let process = Process::start(self.started, &self.exchange, &self.config, clock, &self.world.doors);
             self.processes.insert(self.started, process);

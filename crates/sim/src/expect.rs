@@ -41,6 +41,8 @@ pub enum What {
     },
     /// In that time, so many pods are evicted.
     Evictions(Bounds),
+    /// In that time, so many new pods are steered.
+    Steered(Bounds),
     /// In that time, Spotalis tells this reason.
     Told(String),
     /// In that time, Spotalis does not tell this reason.
@@ -92,6 +94,7 @@ pub(crate) struct Written {
     spot: Option<Bounds>,
     on_demand: Option<Bounds>,
     evictions: Option<Bounds>,
+    steered: Option<Bounds>,
     told: Option<String>,
     not_told: Option<String>,
 }
@@ -99,32 +102,40 @@ pub(crate) struct Written {
 impl Written {
     /// An expectation without its line, or what is wrong with it.
     pub fn check(self, lasts: Duration) -> Result<Expectation, String> {
-        let Self { at, from, until, workload, ready, spot, on_demand, evictions, told, not_told } = self;
+        let Self { at, from, until, workload, ready, spot, on_demand, evictions, steered, told, not_told } = self;
         let (from, until) = match (at, from, until) {
             (Some(at), None, None) => (at, at),
             (None, from, until) => (from.unwrap_or_default(), until.unwrap_or(lasts)),
-            (Some(_), ..) => return Err("`at` is a moment, `from` and `until` are a time: use one of them".to_owned()),
+            (Some(_), ..) => {
+                return Err("`at` is a moment, `from` and `until` are a time: use one or the other".to_owned());
+            }
         };
         if from > until || until > lasts {
-            return Err("it must begin before it ends, and end within `lasts`".to_owned());
+            let [from, until, lasts] = [from, until, lasts].map(|time| format!("{} s", time.as_secs_f64()));
+            return Err(format!(
+                "from {from} until {until} is no time within the {lasts} that are looked at: let it begin before it \
+                 ends, and end before `lasts` is over"
+            ));
         }
         let counted = ready.is_some() || spot.is_some() || on_demand.is_some();
-        let what = match (counted, evictions, told, not_told) {
-            (true, None, None, None) => What::Ready {
+        let what = match (counted, evictions, steered, told, not_told) {
+            (true, None, None, None, None) => What::Ready {
                 all: ready.unwrap_or(Bounds::ANY),
                 spot: spot.unwrap_or(Bounds::ANY),
                 on_demand: on_demand.unwrap_or(Bounds::ANY),
             },
-            (false, Some(bounds), None, None) => What::Evictions(bounds),
-            (false, None, Some(reason), None) => What::Told(reason),
-            (false, None, None, Some(reason)) => What::NotTold(reason),
+            (false, Some(bounds), None, None, None) => What::Evictions(bounds),
+            (false, None, Some(bounds), None, None) => What::Steered(bounds),
+            (false, None, None, Some(reason), None) => What::Told(reason),
+            (false, None, None, None, Some(reason)) => What::NotTold(reason),
             _ => {
-                return Err("say one thing: `evictions`, `told`, `notTold`, or any of `ready`, `spot` and `onDemand`"
+                return Err("say one thing that has to hold: `evictions`, `steered`, `told`, `notTold`, or any of \
+                            `ready`, `spot` and `onDemand`; the next one is an entry of its own"
                     .to_owned());
             }
         };
         if counted && workload.is_none() {
-            return Err("say of which `workload`".to_owned());
+            return Err("say of which `workload` the ready pods are counted".to_owned());
         }
         Ok(Expectation { line: 0, from, until, workload, what })
     }
@@ -178,7 +189,12 @@ impl Expectation {
         let Self { line, from, until, workload, what } = self;
         let of_workload = |name: &str| workload.as_deref().is_none_or(|wanted| is_called(name, wanted));
         let within = |at: &Duration| from <= at && at <= until;
-        let complain = |why: String| Some(format!("line {line}: {why}"));
+        let count = |is_one: &dyn Fn(&Moment) -> bool| {
+            let ones = record.moments.iter().filter(|(at, moment)| within(at) && is_one(moment)).count();
+            u32::try_from(ones).unwrap_or(u32::MAX)
+        };
+        let of = workload.as_ref().map(|workload| format!("{workload}: ")).unwrap_or_default();
+        let complain = |why: String| Some(format!("line {line}: {of}{why}"));
         match what {
             What::Ready { all, spot, on_demand } => {
                 let name = record.workloads().into_iter().find(|name| of_workload(name));
@@ -193,15 +209,27 @@ impl Expectation {
                     all.hold(ready.total()) && spot.hold(ready.spot) && on_demand.hold(ready.on_demand)
                 };
                 let ((at, counts), _) = lasting.find(|((_, counts), _)| !held(counts))?;
-                let wanted = format!("ready {all}, on spot {spot}, on on-demand {on_demand}");
-                complain(format!("{counts:?} since {:.1} s, wanted {wanted}", at.as_secs_f64()))
+                let wanted = [("", all), (" on spot", spot), (" on on-demand", on_demand)];
+                let wanted = wanted.iter().filter(|(_, bounds)| **bounds != Bounds::ANY);
+                let wanted: Vec<String> = wanted.map(|(side, bounds)| format!("{bounds}{side}")).collect();
+                let seconds = at.as_secs_f64();
+                complain(format!("{counts} since {seconds:.1} s, wanted are {} ready", wanted.join(", ")))
             }
             What::Evictions(bounds) => {
-                let is_one =
-                    |moment: &Moment| matches!(moment, Moment::Evicted { workload, .. } if of_workload(workload));
-                let evictions = record.moments.iter().filter(|(at, moment)| within(at) && is_one(moment)).count();
-                let evictions = u32::try_from(evictions).unwrap_or(u32::MAX);
-                if bounds.hold(evictions) { None } else { complain(format!("{evictions} evictions, wanted {bounds}")) }
+                let evicted = count(
+                    &|moment: &Moment| matches!(moment, Moment::Evicted { workload, .. } if of_workload(workload)),
+                );
+                if bounds.hold(evicted) { None } else { complain(format!("{evicted} evictions, wanted are {bounds}")) }
+            }
+            What::Steered(bounds) => {
+                let steered = count(
+                    &|moment: &Moment| matches!(moment, Moment::Steered { workload, .. } if of_workload(workload)),
+                );
+                if bounds.hold(steered) {
+                    None
+                } else {
+                    complain(format!("{steered} new pods steered, wanted are {bounds}"))
+                }
             }
             What::Told(reason) => {
                 if self.is_told(record, reason) {
@@ -236,3 +264,6 @@ impl Expectation {
 fn is_called(name: &str, wanted: &str) -> bool {
     name == wanted || name.split_once('/').is_some_and(|(_, name)| name == wanted)
 }
+
+#[cfg(test)]
+mod tests;

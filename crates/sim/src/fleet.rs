@@ -53,7 +53,14 @@ impl Fleet {
     pub fn first(&mut self) -> Vec<Value> {
         let mut nodes = Vec::new();
         for group in 0..self.crowds.len() {
-            nodes.extend(std::iter::from_fn(|| self.next(group)));
+            let cordoned = self.crowds[group].group.cordoned;
+            let alike = std::iter::from_fn(|| self.next(group));
+            nodes.extend(alike.map(|mut node| {
+                if cordoned {
+                    node["spec"]["unschedulable"] = json!(true);
+                }
+                node
+            }));
         }
         nodes
     }
@@ -150,7 +157,7 @@ fn zone_of(zones: &[String], number: u32) -> Option<&String> {
 }
 
 fn node(group: &Group, name: &str, number: u32) -> Value {
-    let Group { name: _, capacity, count: _, pods, cpu, memory, zones, back_after: _ } = group;
+    let Group { name: _, capacity, count: _, pods, cpu, memory, zones, cordoned: _, back_after: _ } = group;
     let room = json!({"cpu": cpu, "memory": memory, "pods": pods.to_string()});
     let mut labels = json!({"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"});
     if let Some(word) = capacity.word() {
@@ -165,4 +172,93 @@ fn node(group: &Group, name: &str, number: u32) -> Value {
             {"type": "Ready", "status": "True", "reason": "KubeletReady"},
         ]},
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Capacity;
+
+    fn group(name: &str, count: u32, back_after: Option<u64>) -> Group {
+        Group {
+            name: name.to_owned(),
+            capacity: Capacity::Spot,
+            count,
+            pods: 10,
+            cpu: "4".to_owned(),
+            memory: "8Gi".to_owned(),
+            zones: vec!["a".to_owned(), "b".to_owned()],
+            cordoned: name == "closed",
+            back_after: back_after.map(Duration::from_secs),
+        }
+    }
+
+    fn fleet(groups: &[Group]) -> Fleet {
+        let mut fleet = Fleet::new(groups, Chance::of(7));
+        assert_eq!(fleet.first().len(), groups.iter().map(|group| group.count as usize).sum::<usize>());
+        fleet
+    }
+
+    #[test]
+    fn nodes_are_made_as_their_group_says() {
+        let mut fleet = Fleet::new(&[group("open", 2, None), group("closed", 1, None)], Chance::of(0));
+        let nodes = fleet.first();
+        let names: Vec<&str> = nodes.iter().filter_map(|node| node["metadata"]["name"].as_str()).collect();
+        assert_eq!(names, ["open-1", "open-2", "closed-1"]);
+        assert_eq!(nodes[0]["metadata"]["labels"]["karpenter.sh/capacity-type"], "spot");
+        assert_ne!(
+            nodes[0]["metadata"]["labels"]["topology.kubernetes.io/zone"],
+            nodes[1]["metadata"]["labels"]["topology.kubernetes.io/zone"],
+            "zones take turns"
+        );
+        assert_eq!(nodes[0]["status"]["allocatable"]["pods"], "10");
+        assert_eq!(
+            (&nodes[1]["spec"]["unschedulable"], &nodes[2]["spec"]["unschedulable"]),
+            (&Value::Null, &json!(true))
+        );
+        assert_eq!(fleet.next(0), None, "no more than there are to be");
+    }
+
+    #[test]
+    fn the_lost_are_replaced_once_and_only_where_the_group_says() {
+        let mut fleet = fleet(&[group("x", 4, Some(30)), group("y", 2, None)]);
+        assert_eq!(fleet.lose("x", Amount::Percent(50)).len(), 2);
+        assert_eq!(fleet.lose("y", Amount::Nodes(9)).len(), 2, "no more than there are");
+        let coming = Coming { group: 0, after: Duration::from_secs(30) };
+        assert_eq!(fleet.replacements(), [coming.clone(), coming]);
+        assert_eq!(fleet.replacements(), [], "they are on their way");
+        let names: Vec<Value> =
+            std::iter::from_fn(|| fleet.next(0)).map(|node| node["metadata"]["name"].clone()).collect();
+        assert_eq!(names, ["x-5", "x-6"], "no name comes twice");
+        assert_eq!(fleet.lose("z", Amount::Nodes(1)), [""; 0]);
+    }
+
+    #[test]
+    fn the_limit_takes_away_and_gives_back() {
+        let mut fleet = fleet(&[group("x", 4, Some(30))]);
+        assert_eq!(fleet.limit("x", Some(1)).len(), 3);
+        assert_eq!(fleet.replacements(), [], "no more can be had");
+        assert_eq!(fleet.limit("x", None), [""; 0]);
+        assert_eq!(fleet.replacements().len(), 3);
+    }
+
+    #[test]
+    fn a_zone_takes_its_nodes_with_it_and_a_choice_does_not() {
+        let mut fleet = fleet(&[group("x", 4, None), group("y", 2, None)]);
+        assert_eq!(fleet.choose("x", Amount::Percent(100)).len(), 4);
+        assert_eq!(fleet.of("x").len(), 4);
+        assert_eq!(fleet.lose_zone("a"), ["x-2", "x-4", "y-2"]);
+        assert_eq!(fleet.of("x"), ["x-1", "x-3"]);
+    }
+
+    #[test]
+    fn a_seed_says_which() {
+        let lost = |seed| {
+            let mut fleet = Fleet::new(&[group("x", 9, None)], Chance::of(seed));
+            fleet.first();
+            fleet.lose("x", Amount::Nodes(3))
+        };
+        assert_eq!(lost(1), lost(1));
+        assert!((2..9).any(|seed| lost(seed) != lost(1)));
+    }
 }

@@ -30,8 +30,9 @@ pub trait Stage {
     /// included.
     fn watch(&mut self, recorder: &Recorder) -> impl Future<Output = Result<(), PlayError>>;
 
-    /// Makes of a node one that runs pods here.
-    fn dress(&self, node: Value) -> Value;
+    /// Makes of an object one that lives here: of a node one that runs pods, of a workload one whose pods keep the times
+    /// that it names.
+    fn dress(&self, object: Value) -> Value;
 
     /// Starts so many replicas of Spotalis, and returns when all serve.
     fn start(&mut self, replicas: u32) -> impl Future<Output = Result<(), PlayError>>;
@@ -152,7 +153,7 @@ impl<S: Stage> Playing<'_, S> {
         )
         .await?;
         for node in self.fleet.first() {
-            self.create(self.stage.dress(node)).await?;
+            self.create(node).await?;
         }
         self.stage.watch(recorder).await?;
         if self.terms.with_spotalis {
@@ -165,8 +166,11 @@ impl<S: Stage> Playing<'_, S> {
 
     async fn populate(&mut self) -> Result<(), PlayError> {
         let scenario = self.scenario;
-        let workloads = scenario.workloads.iter().flat_map(crate::scenario::Workload::objects);
-        for object in scenario.objects.iter().cloned().chain(workloads) {
+        for object in &scenario.objects {
+            // The namespace is there already.
+            self.apply(object).await?;
+        }
+        for object in scenario.workloads.iter().flat_map(crate::scenario::Workload::objects) {
             self.create(object).await?;
         }
         Ok(())
@@ -180,14 +184,10 @@ impl<S: Stage> Playing<'_, S> {
                 recorder.happened(happening.to_string());
                 self.happens(happening, at).await?;
             }
-            Due::Gone(nodes) => {
-                for node in nodes {
-                    self.end_node(&node).await?;
-                }
-            }
+            Due::Gone(nodes) => self.end_nodes(&nodes).await?,
             Due::Comes(group) => {
                 if let Some(node) = self.fleet.next(group) {
-                    self.create(self.stage.dress(node)).await?;
+                    self.create(node).await?;
                 }
             }
             Due::Start => self.stage.start(1).await?,
@@ -267,16 +267,22 @@ impl<S: Stage> Playing<'_, S> {
         Ok(())
     }
 
-    /// Its pods stop at once, then it is not there any more.
-    async fn end_node(&self, node: &str) -> Result<(), PlayError> {
-        let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node}");
-        let pods =
-            self.send("GET", &path, None).await.map_err(|source| refused(format!("a look at {node}"), source))?;
-        for pod in pods["items"].as_array().into_iter().flatten() {
-            let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-            self.delete((Kind::Pod, text("/metadata/namespace"), text("/metadata/name")), Some(0)).await?;
+    /// They are not there any more, and neither are their pods. All nodes go first: what comes in place of a pod must not
+    /// land on one that is about to go.
+    async fn end_nodes(&self, nodes: &[String]) -> Result<(), PlayError> {
+        for node in nodes {
+            self.delete((Kind::Node, "", node), Some(0)).await?;
         }
-        self.delete((Kind::Node, "", node), Some(0)).await
+        for node in nodes {
+            let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node}");
+            let pods =
+                self.send("GET", &path, None).await.map_err(|source| refused(format!("a look at {node}"), source))?;
+            for pod in pods["items"].as_array().into_iter().flatten() {
+                let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+                self.delete((Kind::Pod, text("/metadata/namespace"), text("/metadata/name")), Some(0)).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn change(&self, workload: &str, patch: Value) -> Result<(), PlayError> {
@@ -295,6 +301,7 @@ impl<S: Stage> Playing<'_, S> {
 
     async fn create(&self, object: Value) -> Result<(), PlayError> {
         let (kind, namespace, name) = key_of(&object)?;
+        let object = self.stage.dress(object);
         let sent = self.send("POST", &path(kind, &namespace, None), Some(("application/json", &object))).await;
         sent.map(drop).map_err(|source| refused(format!("{kind} {name}"), source))
     }

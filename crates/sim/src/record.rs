@@ -5,6 +5,7 @@
 //! keeps the [`Moment`]s worth telling. It takes nothing from Spotalis but what everybody can read in the cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,6 +86,20 @@ pub enum Moment {
     },
 }
 
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Happened { what } => write!(f, "* {what}"),
+            Self::NodeCame { node, capacity } => write!(f, "node {node} came: {capacity}"),
+            Self::NodeWent { node, capacity } => write!(f, "node {node} went: {capacity}"),
+            Self::Steered { workload: _, pod, to, why } => write!(f, "{pod} is steered to {to}: {why}"),
+            Self::Evicted { workload: _, pod, capacity } => write!(f, "{pod} is evicted from {capacity}"),
+            Self::Counted { workload, counts } => write!(f, "{workload}: {counts}"),
+            Self::Told { reason, about, note, warning: _ } => write!(f, "{reason} is told about {about}: {note}"),
+        }
+    }
+}
+
 /// The pods of a workload. Pods that end are not among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -97,6 +112,19 @@ pub struct Counts {
     pub placed: Sides,
     /// Those that have none yet.
     pub pending: u32,
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { wanted, ready, placed, pending } = self;
+        let Sides { spot, on_demand, unknown } = ready;
+        write!(f, "{} of {wanted} are ready, {spot} on spot, {on_demand} on on-demand", ready.total())?;
+        if *unknown > 0 {
+            write!(f, ", {unknown} on nodes that say neither")?;
+        }
+        let others = placed.total().saturating_sub(ready.total()) + pending;
+        if others > 0 { write!(f, "; {others} not yet") } else { Ok(()) }
+    }
 }
 
 /// A number for each type.
@@ -430,3 +458,6 @@ impl Record {
         steps
     }
 }
+
+#[cfg(test)]
+mod tests;

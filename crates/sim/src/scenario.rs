@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+/// The annotation of a pod that says how long it takes from running to ready.
+pub use embedded_cluster::controllers::kubelet::READY_AFTER;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -111,6 +113,9 @@ pub struct Group {
     /// The zones over which they are spread in turn.
     #[serde(default)]
     pub zones: Vec<String>,
+    /// Whether its first nodes are closed to new pods until an event opens them.
+    #[serde(default)]
+    pub cordoned: bool,
     /// How long until a lost one is replaced; never, if absent.
     #[serde(default, deserialize_with = "read::optional_duration")]
     pub back_after: Option<Duration>,
@@ -159,6 +164,9 @@ pub struct Workload {
     /// Whether its replicas are to be on different nodes where that can be.
     #[serde(default)]
     pub spread: bool,
+    /// How long a replica takes from running to ready; at once, if absent.
+    #[serde(default, deserialize_with = "read::optional_duration")]
+    pub ready_after: Option<Duration>,
     /// Fields that are laid over its object, as a JSON merge patch (RFC 7386).
     #[serde(default)]
     pub patch: serde_json::Map<String, Value>,
@@ -195,7 +203,8 @@ impl Workload {
 
     /// The objects that it consists of.
     pub fn objects(&self) -> Vec<Value> {
-        let Self { name, kind, replicas, spot, floor, opted_in, cpu, max_unavailable, spread, patch } = self;
+        let Self { name, kind, replicas, spot, floor, opted_in, cpu, max_unavailable, spread, ready_after, patch } =
+            self;
         let mut metadata = json!({"namespace": NAMESPACE, "name": name, "labels": {}, "annotations": {}});
         if *opted_in {
             metadata["labels"]["spotalis.io/enabled"] = json!("true");
@@ -213,11 +222,11 @@ impl Workload {
             pod["topologySpreadConstraints"] = json!([{"maxSkew": 1, "topologyKey": "kubernetes.io/hostname",
                 "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {"matchLabels": {"app": name}}}]);
         }
-        let mut spec = json!({
-            "replicas": replicas,
-            "selector": {"matchLabels": {"app": name}},
-            "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
-        });
+        let mut template = json!({"metadata": {"labels": {"app": name}}, "spec": pod});
+        if let Some(after) = ready_after {
+            template["metadata"]["annotations"] = json!({(READY_AFTER): format!("{}ms", after.as_millis())});
+        }
+        let mut spec = json!({"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template});
         if *kind == WorkloadKind::StatefulSet {
             spec["serviceName"] = json!(name);
         }

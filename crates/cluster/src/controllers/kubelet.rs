@@ -15,6 +15,9 @@ use crate::object::Object;
 use crate::resource::Kind;
 use crate::store::{Change, Key, Store};
 
+/// On a pod: from running to ready, as `5s`.
+pub const READY_AFTER: &str = "embedded-cluster/ready-after";
+
 /// How long things take where a pod does not say so itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
@@ -22,7 +25,7 @@ pub struct Timing {
     pub start: SignedDuration,
     /// The longest that is added to that, another for each pod.
     pub start_spread: SignedDuration,
-    /// From running to ready; a pod says `embedded-cluster/ready-after`.
+    /// From running to ready; a pod says [`READY_AFTER`].
     pub ready: SignedDuration,
     /// From deletion to the end, if the grace is not over before; a pod says `embedded-cluster/terminated-after`.
     pub end: SignedDuration,
@@ -144,8 +147,8 @@ impl Runner<'_> {
     }
 
     /// What the pod says about itself, as a duration.
-    fn said(&self, what: &str) -> Option<SignedDuration> {
-        self.pod.annotation(&format!("embedded-cluster/{what}"))?.parse().ok()
+    fn said(&self, key: &str) -> Option<SignedDuration> {
+        self.pod.annotation(key)?.parse().ok()
     }
 
     /// This pod's part of the spread of start times.
@@ -157,7 +160,7 @@ impl Runner<'_> {
     }
 
     fn ready_after(&self) -> SignedDuration {
-        self.said("ready-after").unwrap_or(self.timing.ready)
+        self.said(READY_AFTER).unwrap_or(self.timing.ready)
     }
 
     fn accepted(&self) -> Value {
@@ -209,8 +212,8 @@ impl Runner<'_> {
                 Act::at(Some(due))
             };
         };
-        let healthy_from = self.said("recover-after").map(|time| accepted + time);
-        let crash = self.said("crash-after").map(|time| started + time);
+        let healthy_from = self.said("embedded-cluster/recover-after").map(|time| accepted + time);
+        let crash = self.said("embedded-cluster/crash-after").map(|time| started + time);
         let crash = crash.filter(|crash| healthy_from.is_none_or(|from| *crash < from));
         if crash.is_some_and(|crash| crash <= self.now) {
             let mut after = self.pod.json().clone();
@@ -231,7 +234,7 @@ impl Runner<'_> {
     /// Ends a pod that is being deleted: when its containers ended by themselves or at the end of their grace.
     fn end(&self, key: &Key, deletion: Timestamp) -> Act {
         let grace = SignedDuration::from_secs(self.pod.number("/metadata/deletionGracePeriodSeconds").unwrap_or(0));
-        let wanted = self.said("terminated-after").unwrap_or(self.timing.end);
+        let wanted = self.said("embedded-cluster/terminated-after").unwrap_or(self.timing.end);
         let due = deletion - grace + wanted.min(grace);
         if due > self.now {
             return Act::at(Some(due));

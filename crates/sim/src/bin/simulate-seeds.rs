@@ -1,16 +1,20 @@
-//! Runs plans from seeds, and shows the first that fails, made as short as it gets. `cargo xtask sim` calls it.
+//! Runs plans from seeds, and shows the first that fails, made as short as it gets; or plays one scenario, and tells what
+//! happens in it. `cargo xtask sim` calls it.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use clap::Parser;
-use spotalis_sim::enumerate;
 use spotalis_sim::plan::Plan;
+use spotalis_sim::play::Terms;
 use spotalis_sim::run::{Outcome, run};
+use spotalis_sim::scenario::Scenario;
 use spotalis_sim::shrink::shrink;
+use spotalis_sim::{embedded, enumerate, expect};
 use tokio::time::Instant;
 
 /// Runs Spotalis in simulated clusters, and holds it against its rules.
@@ -28,13 +32,23 @@ struct Args {
     /// Instead of seeds: every request of a quiet run with everything that can go wrong with it, one at a time.
     #[arg(long, conflicts_with_all = ["seeds", "from", "seed"])]
     enumerate: bool,
+    /// Instead of all that: this scenario, and tell what happens. Its seed is 0, or that of --seed.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "from", "enumerate"])]
+    scenario: Option<PathBuf>,
     /// How many run at the same time.
     #[arg(long, default_value_t = 2)]
     jobs: u64,
 }
 
+/// The exit code for words or files that cannot be used.
+const USAGE: u8 = 2;
+
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(file) = &args.scenario {
+        // Nobody reads any more, if that cannot be written.
+        return play(file, args.seed.unwrap_or(0)).unwrap_or(ExitCode::FAILURE);
+    }
     let plans: Box<dyn Fn(u64) -> Option<Plan> + Sync> = if args.enumerate {
         let plans = enumerate::plans();
         Box::new(move |number| plans.get(usize::try_from(number).ok()?).cloned())
@@ -93,6 +107,43 @@ fn all(plans: &(dyn Fn(u64) -> Option<Plan> + Sync), jobs: u64, tells: bool) -> 
         )?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Plays a scenario before the judge and tells what happens; what was not kept, or wrong, comes last.
+fn play(file: &Path, seed: u64) -> io::Result<ExitCode> {
+    let scenario = match read(file) {
+        Ok(scenario) => scenario,
+        Err(what) => {
+            writeln!(io::stderr().lock(), "error: {what}")?;
+            return Ok(ExitCode::from(USAGE));
+        }
+    };
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}, seed {seed}: {}", scenario.name, scenario.about)?;
+    let played = embedded::judged(&scenario, Terms { seed, with_spotalis: true }, |_, _| ());
+    let (record, wrongs) = match played {
+        Ok(played) => played,
+        Err(error) => {
+            writeln!(io::stderr().lock(), "error: {error}")?;
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    for (at, moment) in &record.moments {
+        writeln!(out, "{:>9.3} s  {moment}", at.as_secs_f64())?;
+    }
+    let broken = expect::broken(&scenario, &record);
+    broken.iter().chain(&wrongs).try_for_each(|wrong| writeln!(out, "WRONG {wrong}"))?;
+    if broken.is_empty() && wrongs.is_empty() {
+        writeln!(out, "everything that is expected was kept, and nothing was wrong")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+fn read(file: &Path) -> Result<Scenario, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    Scenario::read(&name, &file.display().to_string(), &text).map_err(|mistakes| mistakes.to_string())
 }
 
 fn progress(runs: u64, begun: Instant) -> io::Result<()> {

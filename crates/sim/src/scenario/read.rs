@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
+use embedded_cluster::resource::{Kind, RESOURCES};
 use jiff::SignedDuration;
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -19,6 +20,8 @@ pub const LONGEST: Duration = Duration::from_hours(24 * 366);
 pub const MOST_REPLICAS: u32 = 20_000;
 /// More nodes than this are not simulated.
 pub const MOST_NODES: u32 = 5_000;
+/// More replicas of Spotalis than this are not simulated.
+const MOST_INSTANCES: u32 = 9;
 
 /// A place in a file, counted from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,10 +67,9 @@ pub struct Mistakes {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Written {
     about: String,
-    #[serde(deserialize_with = "duration")]
-    lasts: Duration,
+    lasts: Spanned<Lasts>,
     #[serde(default)]
-    spotalis: Installation,
+    spotalis: Option<Spanned<Installation>>,
     nodes: Spanned<Vec<Group>>,
     #[serde(default)]
     workloads: Vec<Spanned<Workload>>,
@@ -82,6 +84,9 @@ struct Written {
 }
 
 #[derive(Deserialize)]
+struct Lasts(#[serde(deserialize_with = "duration")] Duration);
+
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenEvent {
     #[serde(deserialize_with = "duration")]
@@ -94,6 +99,10 @@ impl Scenario {
     /// Reads one. `file` is named in what is said about it; `name` is what it is called.
     pub fn read(name: &str, file: &str, text: &str) -> Result<Self, Mistakes> {
         let told = |mistakes| Mistakes { file: file.to_owned(), mistakes };
+        if text.trim().is_empty() {
+            let what = "there is nothing in it: a scenario has at least `about`, `lasts` and `nodes`".to_owned();
+            return Err(told(vec![Mistake { place: Place { line: 1, column: 1 }, what }]));
+        }
         let written: Written = serde_saphyr::from_str(text).map_err(|error| told(vec![not_understood(&error)]))?;
         written.check(name).map_err(told)
     }
@@ -108,7 +117,10 @@ fn not_understood(error: &serde_saphyr::Error) -> Mistake {
     let line = line.strip_prefix("error: ").unwrap_or(line);
     let line = line.split_once(": ").filter(|(place, _)| place.starts_with("line ")).map_or(line, |(_, rest)| rest);
     let line = line.rsplit_once(" at line ").map_or(line, |(line, _)| line);
-    Mistake { place, what: line.to_owned() }
+    // Its words are those of a programmer.
+    let line = line.replace("unknown variant", "unknown word").replace("unknown field", "unknown key");
+    let line = line.replace("missing field", "missing key").replace("invalid u32", "write a whole number, 0 or more");
+    Mistake { place, what: line }
 }
 
 impl Written {
@@ -117,6 +129,15 @@ impl Written {
         let mut mistakes = Vec::new();
         let mut wrong = |place: Location, what: String| mistakes.push(Mistake { place: place.into(), what });
 
+        let Spanned { value: Lasts(lasts), referenced, .. } = lasts;
+        if lasts.is_zero() {
+            wrong(referenced, "a scenario that lasts no time shows nothing: let `lasts` be 1s or more".to_owned());
+        }
+        if let Some(Spanned { value, referenced, .. }) = &spotalis
+            && let Err(what) = value.check()
+        {
+            wrong(*referenced, what);
+        }
         let groups: BTreeSet<&str> = nodes.value.iter().map(|group| group.name.as_str()).collect();
         if nodes.value.is_empty() || groups.len() < nodes.value.len() {
             wrong(
@@ -125,20 +146,24 @@ impl Written {
             );
         }
         if nodes.value.iter().map(|group| u64::from(group.count)).sum::<u64>() > MOST_NODES.into() {
-            wrong(nodes.referenced, format!("more than {MOST_NODES} nodes are not simulated"));
+            wrong(nodes.referenced, format!("more than {MOST_NODES} nodes are not simulated: lower `count`"));
         }
-        for Spanned { value, referenced, .. } in &workloads {
-            if value.replicas > MOST_REPLICAS {
-                let Workload { name, replicas, .. } = value;
+        let zones: BTreeSet<&str> = nodes.value.iter().flat_map(|group| &group.zones).map(String::as_str).collect();
+        let mut names = BTreeSet::new();
+        for Spanned { value: Workload { name, replicas, spot, .. }, referenced, .. } in &workloads {
+            if !names.insert(name) {
+                wrong(*referenced, format!("there is a workload {name} already: give each a name of its own"));
+            }
+            if *replicas > MOST_REPLICAS {
                 wrong(*referenced, format!("{name} has {replicas} replicas: at most {MOST_REPLICAS} are simulated"));
             }
-            if value.spot.is_some_and(|spot| spot > 100) {
-                wrong(*referenced, format!("spot of {} must be a percentage, 0 to 100", value.name));
+            if let Some(spot) = spot.filter(|spot| *spot > 100) {
+                wrong(*referenced, format!("{name} has {spot} % on spot: write a percentage of 0 to 100"));
             }
         }
         for Spanned { value, referenced, .. } in &objects {
-            if ["/apiVersion", "/kind", "/metadata/name"].iter().any(|key| value.pointer(key).is_none()) {
-                wrong(*referenced, "an object needs apiVersion, kind and metadata.name".to_owned());
+            if let Err(what) = is_object(value) {
+                wrong(*referenced, what);
             }
         }
         let named = named(&workloads, &objects);
@@ -151,6 +176,9 @@ impl Written {
             }
             if let Some(workload) = happening.workload().filter(|workload| !named.contains(workload)) {
                 wrong(*referenced, format!("there is no workload {workload:?}: use {}", one_of(&named)));
+            }
+            if let Err(what) = happening.check(&zones) {
+                wrong(*referenced, what);
             }
         }
         let mut kept = Vec::new();
@@ -175,7 +203,7 @@ impl Written {
             name: name.to_owned(),
             about: about.split_whitespace().collect::<Vec<_>>().join(" "),
             lasts,
-            spotalis,
+            spotalis: spotalis.map(|spotalis| spotalis.value).unwrap_or_default(),
             nodes: nodes.value,
             workloads: workloads.into_iter().map(|workload| workload.value).collect(),
             objects: objects.into_iter().map(|object| object.value).collect(),
@@ -195,10 +223,82 @@ fn named<'w>(workloads: &'w [Spanned<Workload>], objects: &'w [Spanned<Value>]) 
 }
 
 fn one_of(names: &BTreeSet<&str>) -> String {
+    if names.is_empty() {
+        return "none, for there are none here".to_owned();
+    }
     names.iter().copied().collect::<Vec<_>>().join(", ")
 }
 
+/// Whether something is an object of a kind that can be played with; otherwise what is wrong.
+fn is_object(object: &Value) -> Result<(), String> {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+    let (Some(api_version), Some(kind), Some(_)) = (text("/apiVersion"), text("/kind"), text("/metadata/name")) else {
+        return Err("an object needs apiVersion, kind and metadata.name".to_owned());
+    };
+    match Kind::of_object(api_version, kind) {
+        Some(_) => Ok(()),
+        None => Err(format!("{api_version} {kind} is not known here: use {}", kinds(|row| row.api_version() + " "))),
+    }
+}
+
+/// The kinds that there are, each with something before it.
+fn kinds(before: impl Fn(&embedded_cluster::resource::Resource) -> String) -> String {
+    RESOURCES.iter().map(|row| before(row) + row.name).collect::<Vec<_>>().join(", ")
+}
+
+impl Installation {
+    /// What is wrong with it.
+    fn check(&self) -> Result<(), String> {
+        let Self { replicas, settings } = self;
+        if !(1..=MOST_INSTANCES).contains(replicas) {
+            return Err(format!("{replicas} replicas of Spotalis cannot be: 1 to {MOST_INSTANCES} can"));
+        }
+        let known = spotalis_config::keys();
+        if let Some(key) = settings.keys().find(|key| !known.iter().any(|one| one.path == **key)) {
+            return Err(format!(
+                "{key} is no key of the configuration: docs/reference/configuration.md lists them all"
+            ));
+        }
+        crate::embedded::configuration(self).map(drop).map_err(|error| {
+            let said = error.to_string();
+            // How many there are, each on a line of its own, and where to look: all of it goes on one line.
+            let problems = said.lines().skip(1).map(str::trim).filter(|line| !line.starts_with("hint: "));
+            problems.collect::<Vec<_>>().join("; ")
+        })
+    }
+}
+
 impl Happening {
+    /// What is wrong with it, beyond the group and the workload that it speaks of.
+    fn check(&self, zones: &BTreeSet<&str>) -> Result<(), String> {
+        match self {
+            Self::Scale { workload, to: replicas } | Self::Load { workload, wants: replicas } => {
+                if *replicas > MOST_REPLICAS {
+                    return Err(format!("{workload} gets {replicas} replicas: at most {MOST_REPLICAS} are simulated"));
+                }
+            }
+            Self::FailZone(zone) => {
+                if !zones.contains(zone.as_str()) {
+                    return Err(format!("there is no zone {zone:?}: use {}", one_of(zones)));
+                }
+            }
+            Self::Apply(object) => is_object(object)?,
+            Self::Delete { kind, name: _ } => {
+                if !RESOURCES.iter().any(|row| row.name == kind) {
+                    return Err(format!("{kind} is not known here: use {}", kinds(|_| String::new())));
+                }
+            }
+            Self::Restart(_)
+            | Self::Set { .. }
+            | Self::Reclaim { .. }
+            | Self::Available { .. }
+            | Self::Cordon { .. }
+            | Self::Uncordon(_)
+            | Self::Spotalis(_) => {}
+        }
+        Ok(())
+    }
+
     /// The group of nodes that it speaks of.
     pub fn group(&self) -> Option<&str> {
         match self {
@@ -296,3 +396,6 @@ impl<'de> Deserialize<'de> for Amount {
         deserializer.deserialize_any(Reading)
     }
 }
+
+#[cfg(test)]
+mod tests;
