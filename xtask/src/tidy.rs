@@ -50,6 +50,8 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "spotalis-controller",
             "spotalis-webhook",
             "spotalis-instance",
+            "spotalis-sim",
+            "embedded-cluster",
         ],
     ),
     // What judges the product from outside shares only its vocabulary, how it is registered and what it can be told.
@@ -67,6 +69,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "spotalis-rig",
             "spotalis-e2e",
             "spotalis-bench",
+            "spotalis-sim",
         ],
     ),
 ];

@@ -34,14 +34,13 @@ mod tests {
     use crate::play::Terms;
     use crate::{embedded, expect};
 
-    fn keep_their_expectations(with: &[&str]) {
-        for name in with {
-            let scenario = scenario(name).unwrap();
-            for seed in 1..=5 {
-                let record = embedded::run(&scenario, Terms { seed, with_spotalis: true }, |_, _| ()).unwrap();
-                let broken = expect::broken(&scenario, &record);
-                assert!(broken.is_empty(), "{name}, seed {seed}:\n{}", broken.join("\n"));
-            }
+    /// Each for itself, so that they are tried side by side.
+    fn keeps_its_expectations(name: &str) {
+        let scenario = scenario(name).unwrap();
+        for seed in 1..=5 {
+            let record = embedded::run(&scenario, Terms { seed, with_spotalis: true }, |_, _| ()).unwrap();
+            let broken = expect::broken(&scenario, &record);
+            assert!(broken.is_empty(), "{name}, seed {seed}:\n{}", broken.join("\n"));
         }
     }
 
@@ -56,13 +55,42 @@ mod tests {
     }
 
     #[test]
-    fn what_is_expected_holds_for_several_seeds() {
-        let short: Vec<&str> = names().filter(|name| *name != "spot-gone").collect();
-        keep_their_expectations(&short);
+    fn tour_is_as_expected_on_several_seeds() {
+        keeps_its_expectations("tour");
     }
 
     #[test]
-    fn what_is_expected_holds_for_an_hour_without_spot() {
-        keep_their_expectations(&["spot-gone"]);
+    fn rollout_is_as_expected_on_several_seeds() {
+        keeps_its_expectations("rollout");
+    }
+
+    #[test]
+    fn reclaim_is_as_expected_on_several_seeds() {
+        keeps_its_expectations("reclaim");
+    }
+
+    #[test]
+    fn spot_gone_is_as_expected_on_several_seeds() {
+        keeps_its_expectations("spot-gone");
+    }
+
+    #[test]
+    fn zone_loss_is_as_expected_on_several_seeds() {
+        keeps_its_expectations("zone-loss");
+    }
+
+    #[test]
+    fn hpa_waves_is_as_expected_on_several_seeds() {
+        keeps_its_expectations("hpa-waves");
+    }
+
+    #[test]
+    fn blocking_pdb_is_as_expected_on_several_seeds() {
+        keeps_its_expectations("blocking-pdb");
+    }
+
+    #[test]
+    fn controller_crash_is_as_expected_on_several_seeds() {
+        keeps_its_expectations("controller-crash");
     }
 }

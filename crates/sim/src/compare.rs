@@ -13,12 +13,12 @@ use crate::words::{list, percent, span};
 pub const SPOT_PRICE: f64 = 0.35;
 
 /// What a workload's figures are called, in the order of [`figures`].
-pub const TITLES: [&str; 6] = ["fewest ready", "below wanted", "down", "evictions", "on spot", "cost"];
+pub const TITLES: [&str; 6] = ["fewest", "below", "down", "evicted", "on spot", "cost"];
 
 /// What the figures mean, for a reader.
-pub const MEANING: &str = "Counted from the moment on at which a workload was whole. Fewest ready: replicas. Below wanted: \
-    fewer ready than asked for. Down: none ready. On spot: share of the pods' time. Cost: relative to the same pods all on \
-    on-demand.";
+pub const MEANING: &str = "Fewest ready replicas, how long fewer were ready than wanted (below), and how long none was (down), \
+    all from the moment on at which the workload was whole; how many pods were evicted; the share of the pods' time on spot; \
+    and what they cost relative to the same pods all on on-demand.";
 
 /// What the other run is.
 pub const WITHOUT: &str = "Without Spotalis is a run of the same seed with neither webhook nor controller: pods go where the \
@@ -96,7 +96,7 @@ pub fn seen(with: &Summary, without: &Summary) -> String {
     let (spot, other_spot) = (percent(spot_share(&with.workloads)), percent(spot_share(&without.workloads)));
     format!(
         "{availability}; the time that replicas were missing adds up to {missing}; the pods cost {cost} of what they would on \
-         on-demand, {spot} of their time on spot, and {other_cost} and {other_spot} without it."
+         on-demand ({other_cost} without it), with {spot} of their time on spot ({other_spot} without it)."
     )
 }
 
@@ -149,10 +149,22 @@ mod tests {
         let well = summary(&[workload("web", 0, 0.1, 0.5), workload("api", 0, 0.0, 0.5)]);
         let ill = summary(&[workload("web", 9, 0.1, 0.0), workload("api", 70, 0.1, 0.0)]);
         let table = [
-            ((&well, &well), "with Spotalis or without it; the time that replicas were missing adds up to 6 min with and without it"),
-            ((&well, &ill), "With Spotalis no workload was ever without a ready replica; without it web was for 9 s and api for 1 min 10 s; "),
-            ((&ill, &well), "With Spotalis web was for 9 s and api for 1 min 10 s without a ready replica; without it none was; "),
-            ((&ill, &well), "the pods cost 100% of what they would on on-demand, 0% of their time on spot, and 68% and 50% without it."),
+            (
+                (&well, &well),
+                "with Spotalis or without it; the time that replicas were missing adds up to 6 min with and without it",
+            ),
+            (
+                (&well, &ill),
+                "With Spotalis no workload was ever without a ready replica; without it web was for 9 s and api for 1 min 10 s; ",
+            ),
+            (
+                (&ill, &well),
+                "With Spotalis web was for 9 s and api for 1 min 10 s without a ready replica; without it none was; ",
+            ),
+            (
+                (&ill, &well),
+                "the pods cost 100% of what they would on on-demand (68% without it), with 0% of their time on spot (50% without it).",
+            ),
             ((&ill, &ill), "adds up to 12 min with and without it"),
             ((&ill, &well), "adds up to 12 min with it and 6 min without it"),
         ];
@@ -164,7 +176,10 @@ mod tests {
 
     #[test]
     fn each_workload_stands_beside_itself() {
-        let (one, other) = (summary(&[workload("a", 0, 0.0, 1.0), workload("b", 0, 0.0, 0.0)]), summary(&[workload("b", 5, 0.0, 0.0)]));
+        let (one, other) = (
+            summary(&[workload("a", 0, 0.0, 1.0), workload("b", 0, 0.0, 0.0)]),
+            summary(&[workload("b", 5, 0.0, 0.0)]),
+        );
         let pairs: Vec<_> = pairs(&one, &other).collect();
         assert_eq!(pairs.len(), 1);
         assert_eq!((pairs[0].0, figures(pairs[0].1)), ("b", ["1", "-", "-", "-", "0%", "100%"].map(str::to_owned)));

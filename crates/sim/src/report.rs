@@ -52,7 +52,10 @@ fn happened(record: &Record) -> Vec<(Duration, &str)> {
 
 /// The ready pods of a workload over time.
 fn levels(steps: &[(Duration, Counts)]) -> Vec<(Duration, Level)> {
-    steps.iter().map(|(at, Counts { wanted, ready, placed: _, pending: _ })| (*at, level(*ready, Some(*wanted)))).collect()
+    steps
+        .iter()
+        .map(|(at, Counts { wanted, ready, placed: _, pending: _ })| (*at, level(*ready, Some(*wanted))))
+        .collect()
 }
 
 fn level(sides: Sides, wanted: Option<u32>) -> Level {

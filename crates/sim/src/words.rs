@@ -69,6 +69,9 @@ mod tests {
     fn lists_and_numbers_are_read_aloud() {
         let words = ["a", "b", "c"].map(str::to_owned);
         assert_eq!([list(&[]), list(&words[..1]), list(&words[..2]), list(&words)], ["", "a", "a and b", "a, b and c"]);
-        assert_eq!((count(1, "node"), count(0, "node"), percent(0.345)), ("1 node".into(), "0 nodes".into(), "34%".into()));
+        assert_eq!(
+            (count(1, "node"), count(0, "node"), percent(0.345)),
+            ("1 node".into(), "0 nodes".into(), "34%".into())
+        );
     }
 }

@@ -42,7 +42,12 @@ impl World {
 
     /// An empty cluster whose controllers run. Has to be called within a runtime.
     pub async fn empty(seed: u64) -> Self {
-        let cluster = Cluster::new(Options { seed, ..Options::default() });
+        Self::living(Options { seed, ..Options::default() }).await
+    }
+
+    /// An empty cluster of a kind of its own whose controllers run. Has to be called within a runtime.
+    pub async fn living(options: Options) -> Self {
+        let cluster = Cluster::new(options);
         let doors = Doors::default();
         let answers = doors.clone();
         cluster.route(&format!("{ADDRESS}{}", registration::PATH), move |review| {

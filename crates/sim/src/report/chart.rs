@@ -108,12 +108,22 @@ impl Chart<'_> {
         for number in [0, half, self.top].into_iter().filter(|number| *number == 0 || *number != half || self.top > 3) {
             let y = self.y(number);
             add(out, format_args!(r#"<path class="g" d="M{left:.1} {y:.1}H{right:.1}"/>"#));
-            add(out, format_args!(r#"<text class="t" x="{:.1}" y="{:.1}" text-anchor="end">{number}</text>"#, left - 6.0, y + 4.0));
+            add(
+                out,
+                format_args!(
+                    r#"<text class="t" x="{:.1}" y="{:.1}" text-anchor="end">{number}</text>"#,
+                    left - 6.0,
+                    y + 4.0
+                ),
+            );
         }
         let below = self.size.1 - 5.0;
         for at in ticks(self.lasted) {
             let x = self.x(at);
-            add(out, format_args!(r#"<text class="t" x="{x:.1}" y="{below:.1}" text-anchor="middle">{}</text>"#, clock(at)));
+            add(
+                out,
+                format_args!(r#"<text class="t" x="{x:.1}" y="{below:.1}" text-anchor="middle">{}</text>"#, clock(at)),
+            );
         }
     }
 
@@ -162,7 +172,14 @@ impl Chart<'_> {
             add(out, format_args!(r#"<path d="M{x:.1} {:.1}V{bottom:.1}"/>"#, ABOVE - 4.0));
             // Those that are too near to each other share a place; the first says where they begin.
             if x - last >= 14.0 {
-                add(out, format_args!(r#"<text x="{x:.1}" y="{:.1}" text-anchor="middle">{}</text>"#, ABOVE - 7.0, number + 1));
+                add(
+                    out,
+                    format_args!(
+                        r#"<text x="{x:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
+                        ABOVE - 7.0,
+                        number + 1
+                    ),
+                );
                 last = x;
             }
             out.push_str("</g>");
@@ -214,10 +231,12 @@ mod tests {
 
     #[test]
     fn marks_are_escaped_and_do_not_cover_each_other() {
-        let marks = [(Duration::from_secs(10), "<b>&\""), (Duration::from_secs(11), "b"), (Duration::from_secs(60), "c")];
+        let marks =
+            [(Duration::from_secs(10), "<b>&\""), (Duration::from_secs(11), "b"), (Duration::from_secs(60), "c")];
         let drawn = Chart { marks: &marks, ..chart(vec![step(0, 1, 1)]) }.draw();
         assert!(drawn.contains("0:10 &lt;b&gt;&amp;&quot;</title>"), "{drawn}");
-        let numbers: Vec<bool> = (1..=3).map(|number| drawn.contains(&format!(r#"text-anchor="middle">{number}</text></g>"#))).collect();
+        let numbers: Vec<bool> =
+            (1..=3).map(|number| drawn.contains(&format!(r#"text-anchor="middle">{number}</text></g>"#))).collect();
         assert_eq!(numbers, [true, false, true]);
     }
 

@@ -74,7 +74,13 @@ fn table(page: &mut String, with: &Summary, without: &Summary) {
             page.push_str("</tr>\n");
         }
     }
-    add(page, format_args!("</tbody>\n</table></div>\n<p class=\"soft\">{MEANING} {}</p>\n<p class=\"soft\">{WITHOUT}</p>\n", price()));
+    add(
+        page,
+        format_args!(
+            "</tbody>\n</table></div>\n<p class=\"soft\">{MEANING} {}</p>\n<p class=\"soft\">{WITHOUT}</p>\n",
+            price()
+        ),
+    );
 }
 
 fn charts(page: &mut String, records: (&Record, &Record), summaries: (&Summary, &Summary), marks: &[(Duration, &str)]) {
@@ -104,7 +110,12 @@ fn charts(page: &mut String, records: (&Record, &Record), summaries: (&Summary, 
     });
     left_out += figure_pair(page, both, (with.lasted, without.lasted), shown, words);
     if left_out > 0 {
-        add(page, format_args!("<p class=\"soft\">{left_out} steps are too near to others to be drawn; of each slice of time the lowest is.</p>\n"));
+        add(
+            page,
+            format_args!(
+                "<p class=\"soft\">{left_out} steps are too near to others to be drawn; of each slice of time the lowest is.</p>\n"
+            ),
+        );
     }
 }
 
@@ -133,7 +144,9 @@ fn figure_pair(
     let lasted = [lasted.0, lasted.1];
     let mut left_out = 0;
     page.push_str("<div class=\"pair\">\n");
-    for (((levels, lasted), words), run) in both.into_iter().zip(lasted).zip(words).zip(["with Spotalis", "without Spotalis"]) {
+    for (((levels, lasted), words), run) in
+        both.into_iter().zip(lasted).zip(words).zip(["with Spotalis", "without Spotalis"])
+    {
         let (levels, fewer) = thinned(levels, lasted);
         left_out += fewer;
         let drawn = Chart { levels, lasted, top, marks, size: SIZE }.draw();
@@ -152,7 +165,11 @@ fn figure_pair(
 }
 
 fn in_words(summary: &WorkloadSummary) -> String {
-    let below = if summary.below.is_zero() { "never below wanted".to_owned() } else { format!("below wanted for {}", span(summary.below)) };
+    let below = if summary.below.is_zero() {
+        "never below wanted".to_owned()
+    } else {
+        format!("below wanted for {}", span(summary.below))
+    };
     let down = if summary.down.is_zero() { String::new() } else { format!(", down for {}", span(summary.down)) };
     format!("fewest ready {}, {below}{down}", summary.fewest_ready)
 }
@@ -177,12 +194,24 @@ fn decision(moment: &Moment) -> Option<(bool, String, String, String)> {
 
 fn decisions(page: &mut String, record: &Record) {
     let all: Vec<_> = record.moments.iter().filter_map(|(at, moment)| Some((*at, decision(moment)?))).collect();
-    add(page, format_args!("<h2 id=\"decisions\">Every decision, and why</h2>\n<p class=\"soft\">{} with Spotalis: pods steered by the webhook, evictions, and what Spotalis told as Events.</p>\n", count(all.len(), "decision")));
+    add(
+        page,
+        format_args!(
+            "<h2 id=\"decisions\">Every decision, and why</h2>\n<p class=\"soft\">{} with Spotalis: pods steered by the webhook, evictions, and what Spotalis told as Events.</p>\n",
+            count(all.len(), "decision")
+        ),
+    );
     page.push_str("<div class=\"scroll tall\" tabindex=\"0\" role=\"region\" aria-labelledby=\"decisions\"><table>\n<thead><tr><th scope=\"col\">time</th><th scope=\"col\">decision</th><th scope=\"col\">about</th><th scope=\"col\">reason</th></tr></thead>\n<tbody>\n");
     for (at, (warning, what, about, why)) in all.iter().take(MOST_DECISIONS) {
         let class = if *warning { " class=\"warn\"" } else { "" };
         let (what, about, why) = (escaped(what), escaped(about), escaped(why));
-        add(page, format_args!("<tr{class}><td class=\"at\">{}</td><td>{what}</td><td>{about}</td><td>{why}</td></tr>\n", clock(*at)));
+        add(
+            page,
+            format_args!(
+                "<tr{class}><td class=\"at\">{}</td><td>{what}</td><td>{about}</td><td>{why}</td></tr>\n",
+                clock(*at)
+            ),
+        );
     }
     page.push_str("</tbody>\n</table></div>\n");
     if all.len() > MOST_DECISIONS {

@@ -96,7 +96,8 @@ fn row(
     let top = top(both.iter().map(Vec::as_slice));
     let sides = [(24.0, with.lasted, one), (500.0, without.lasted, other)];
     for (levels, (x, lasted, summary)) in both.into_iter().zip(sides) {
-        let down = if summary.down.is_zero() { "never down".to_owned() } else { format!("down for {}", span(summary.down)) };
+        let down =
+            if summary.down.is_zero() { "never down".to_owned() } else { format!("down for {}", span(summary.down)) };
         text(out, (x, y + 14.0), "b", short(&summary.workload));
         text(out, (x + 80.0, y + 14.0), "f", &format!("fewest ready {}, {down}", summary.fewest_ready));
         let drawn = Chart { levels: thinned(levels, lasted).0, lasted, top, marks, size: CHART }.draw();
