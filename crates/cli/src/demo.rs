@@ -148,7 +148,7 @@ fn can_be_written(path: &Path) -> Result<(), DemoError> {
     opened.map(drop).map_err(|source| DemoError::Report { path: path.to_owned(), source })
 }
 
-fn opening(scenario: &Scenario, seed: u64) -> [Text; 5] {
+fn opening(scenario: &Scenario, seed: u64) -> [Text; 4] {
     let Scenario { name, about, lasts, .. } = scenario;
     [
         Text::of(Ink::Bold, format!("{name}: ")).and(Ink::Plain, about),
@@ -159,7 +159,6 @@ fn opening(scenario: &Scenario, seed: u64) -> [Text; 5] {
         )
         .then(board::legend())
         .and(Ink::Dim, "."),
-        Text::default(),
         Text::default(),
     ]
 }
@@ -174,7 +173,7 @@ fn in_words(
     speed: Option<f64>,
 ) -> anyhow::Result<(Record, Record)> {
     let mut narrator = Narrator::new(pen, look, speed, scenario.lasts);
-    narrator.say(&opening(scenario, seed)[..4]);
+    narrator.say(&opening(scenario, seed));
     let with = embedded::run(scenario, Terms { seed, with_spotalis: true }, |at, moment| narrator.hear(at, moment))?;
     let without = embedded::run(scenario, Terms { seed, with_spotalis: false }, |_, _| ())?;
     let mut pen = narrator.end();

@@ -90,6 +90,7 @@ impl Text {
             for word in text.split_inclusive(' ') {
                 let length = word.trim_end_matches(' ').chars().count();
                 if used > indent && used + length > width {
+                    lines.last_mut().into_iter().for_each(Self::trim_end);
                     lines.push(Self::of(Ink::Plain, " ".repeat(indent)));
                     used = indent;
                 }
@@ -99,6 +100,17 @@ impl Text {
             }
         }
         lines
+    }
+
+    /// Without spaces at its end, which may not fit on the line.
+    fn trim_end(&mut self) {
+        while let Some((_, last)) = self.0.last_mut() {
+            last.truncate(last.trim_end_matches(' ').len());
+            if !last.is_empty() {
+                return;
+            }
+            self.0.pop();
+        }
     }
 }
 
@@ -117,7 +129,7 @@ mod tests {
     fn lines_are_cut_between_words_and_set_in() {
         let text = Text::of(Ink::Plain, "one two three ").and(Ink::Told, "four fivefivefive");
         let lines: Vec<String> = text.wrapped(Some(16), 2).iter().map(|line| line.paint(Palette::Plain)).collect();
-        assert_eq!(lines, ["one two three ", "  four ", "  fivefivefive"]);
+        assert_eq!(lines, ["one two three", "  four", "  fivefivefive"]);
         assert_eq!(text.wrapped(None, 2).len(), 1);
         assert_eq!(text.width(), 31);
     }

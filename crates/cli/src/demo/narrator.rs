@@ -211,11 +211,11 @@ mod tests {
         let told = told(live, &[(0, counted), (5, happened("a")), (6, happened("b"))]);
         let frames: Vec<&str> = told.split("\x1b[J").collect();
         assert!(
-            frames[0].starts_with("   0:00  web  ●  1 of 1 ready") && frames[0].ends_with("\x1b[?7h\x1b[4A"),
-            "{told:?}"
+            frames[0].starts_with("   0:00  web  ●  1 of 1 ready: 1 on spot, 0 on on-demand\n   0:05  a\n\x1b[?7l──")
         );
-        assert!(frames[1].starts_with("   0:05  a\n\x1b[?7l──"), "{told:?}");
-        assert!(frames[2].starts_with("   0:06  b\n\x1b[?7l──") && frames[2].contains("web  ●"), "{told:?}");
+        assert!(frames[0].contains("\n0:05 of 1:00") && frames[0].ends_with("\x1b[?7h\x1b[4A"), "{told:?}");
+        assert!(frames[1].starts_with("   0:06  b\n\x1b[?7l──") && frames[1].contains("\nweb  ●"), "{told:?}");
+        assert!(frames[2].contains("\n1:00 of 1:00") && frames[2].ends_with("\x1b[?7h"), "{told:?}");
     }
 
     /// A reader that closes after the first line.
