@@ -19,6 +19,8 @@ use spotalis_config::{Flags, Key, OTHER_VARIABLES};
 use spotalis_core::opt_in::{Mode, OptInRules};
 use spotalis_core::reason::{REASONS, Severity};
 use spotalis_runtime::metrics::{MetricDoc, PREFIX, TABLES};
+use spotalis_sim::play::Terms;
+use spotalis_sim::{catalogue, embedded, report};
 use spotalis_webhook::admission::Outcome;
 use spotalis_webhook::registration::{self, registration};
 
@@ -51,6 +53,7 @@ const PAGES: &[Page] = &[
     Page { path: "docs/reference/events.md", render: events },
     Page { path: "docs/reference/permissions.md", render: permissions::page },
     Page { path: "docs/reference/registration.md", render: registration_page },
+    Page { path: "docs/demo.svg", render: demo },
 ];
 
 /// Writes or checks the pages.
@@ -262,6 +265,13 @@ fn registration_page() -> Result<String> {
         serde_json::to_string_pretty(&object)?
     )?;
     Ok(page)
+}
+
+/// The picture of what `spotalis demo` plays if nothing else is said.
+fn demo() -> Result<String> {
+    let scenario = catalogue::scenario(catalogue::DEFAULT).context("the default scenario is among those built in")?;
+    let played = |with_spotalis| embedded::run(&scenario, Terms { seed: 1, with_spotalis }, |_, _| ());
+    Ok(report::picture(&scenario, &played(true)?, &played(false)?))
 }
 
 #[cfg(test)]

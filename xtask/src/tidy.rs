@@ -50,6 +50,8 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "spotalis-controller",
             "spotalis-webhook",
             "spotalis-instance",
+            "spotalis-sim",
+            "embedded-cluster",
         ],
     ),
     // What judges the product from outside shares only its vocabulary, how it is registered and what it can be told.
@@ -70,6 +72,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "spotalis-rig",
             "spotalis-e2e",
             "spotalis-bench",
+            "spotalis-sim",
         ],
     ),
 ];

@@ -4,6 +4,7 @@
 //! configuration; here they are only taken apart.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
@@ -60,6 +61,8 @@ pub enum Command {
     /// Say why a workload or a pod is where it is, and what happens next
     #[command(subcommand)]
     Explain(Explain),
+    /// Show what Spotalis does, on a cluster inside this process: nothing is needed, and nothing else is touched
+    Demo(DemoArgs),
     /// Show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -113,6 +116,35 @@ pub enum Explain {
         #[command(flatten)]
         look: Look,
     },
+}
+
+/// `demo`.
+#[derive(Debug, clap::Args)]
+pub struct DemoArgs {
+    /// Which of the built-in scenarios
+    #[arg(long, value_name = "NAME", default_value = spotalis_sim::catalogue::DEFAULT)]
+    pub scenario: String,
+    /// Say which scenarios there are and what they show
+    #[arg(long)]
+    pub list: bool,
+    /// Decides whatever is left to chance; the same seed gives the same bytes
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Simulated seconds per second. Without it a minute for the whole on a terminal, and no time at all elsewhere
+    #[arg(long, value_name = "X", value_parser = speed)]
+    pub speed: Option<f64>,
+    /// One JSON object per line: every moment with Spotalis, then without it, then both in figures
+    #[arg(long)]
+    pub json: bool,
+    /// Write a page with charts and every decision to this file
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Play in real time, and let kubectl talk to the cluster at this address of this machine, until Ctrl-C
+    #[arg(long, value_name = "127.0.0.1:PORT", value_parser = loopback, conflicts_with_all = ["speed", "json", "report"])]
+    pub listen: Option<SocketAddr>,
+    /// No colours and no moving picture; without it they are used on a terminal, unless `NO_COLOR` is set
+    #[arg(long)]
+    pub no_color: bool,
 }
 
 /// How something is shown.
@@ -173,6 +205,19 @@ pub enum ConfigOutput {
 fn key_and_value(text: &str) -> Result<(String, String), &'static str> {
     let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, for example spot-percentage=80")?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Faster than this nobody can read, slower than this nobody waits.
+fn speed(text: &str) -> Result<f64, &'static str> {
+    let speed = text.parse().ok().filter(|speed| (0.1..=100_000.0).contains(speed));
+    speed.ok_or("write how many simulated seconds pass in a second, from 0.1 to 100000")
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, &'static str> {
+    let address: SocketAddr = text.parse().map_err(|_| "write an address and a port, as 127.0.0.1:8001")?;
+    let refused =
+        "the cluster has neither TLS nor passwords, so it listens on this machine alone: use 127.0.0.1 or [::1]";
+    if address.ip().is_loopback() { Ok(address) } else { Err(refused) }
 }
 
 /// What the environment says.
@@ -263,6 +308,19 @@ mod tests {
         {
             assert_eq!(Environment::of([(name.into(), value.into())]).no_color, refused, "{name}={value:?}");
         }
+    }
+
+    #[test]
+    fn the_demo_runs_at_a_speed_that_makes_sense_and_listens_here_alone() {
+        for text in ["0", "-1", "nan", "inf", "fast", "1e9", ""] {
+            assert!(speed(text).is_err(), "{text}");
+        }
+        assert_eq!(speed("2.5"), Ok(2.5));
+        for text in ["0.0.0.0:1", "10.0.0.1:80", "[::]:80"] {
+            assert!(loopback(text).unwrap_err().contains("neither TLS"), "{text}");
+        }
+        assert!(loopback("localhost").is_err() && loopback("8001").is_err());
+        assert!(loopback("127.0.0.1:0").is_ok() && loopback("[::1]:80").is_ok());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use spotalis_runtime::apiclient::ConnectError;
 use spotalis_runtime::text::{chain, printable};
 use spotalis_webhook::certs::CertificateError;
 
+use crate::demo::DemoError;
 use crate::explain::ExplainError;
 use crate::view::ViewError;
 
@@ -90,6 +91,8 @@ fn verdict(error: &anyhow::Error) -> (Exit, Option<String>) {
     } else if let Some(error) = error.downcast_ref::<ViewError>() {
         (error.exit(), error.hint())
     } else if let Some(error) = error.downcast_ref::<ExplainError>() {
+        (Exit::Usage, error.hint())
+    } else if let Some(error) = error.downcast_ref::<DemoError>() {
         (Exit::Usage, error.hint())
     } else {
         (Exit::Found, None)

@@ -5,6 +5,7 @@
 mod args;
 mod config_command;
 mod controller;
+mod demo;
 mod exit;
 mod explain;
 #[cfg(test)]
@@ -66,6 +67,7 @@ fn run(args: Args, environment: &Environment) -> anyhow::Result<ExitCode> {
             let answer = async { question.answer(&connect(&global, &config).await?, &config, environment).await };
             Ok(runtime()?.block_on(answer)?.into())
         }
+        Command::Demo(args) => Ok(demo::run(&args, environment)?.into()),
         Command::Config(command) => Ok(config_command::run(&command, &sources)?.into()),
         Command::Completion { shell } => Ok(completion(shell)?.into()),
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use embedded_cluster::Options;
 use embedded_cluster::resource::Kind;
 use jiff::SignedDuration;
 use kube::Client;
@@ -76,8 +77,13 @@ pub fn configuration(installation: &Installation) -> Result<Config, PlayError> {
 impl Embedded {
     /// An empty cluster that lives. Has to be called within a runtime.
     pub async fn new(installation: &Installation, terms: Terms) -> Result<Self, PlayError> {
+        Self::of(installation, terms, Options { seed: terms.seed, ..Options::default() }).await
+    }
+
+    /// An empty cluster of a kind of its own that lives. Has to be called within a runtime.
+    pub async fn of(installation: &Installation, terms: Terms, options: Options) -> Result<Self, PlayError> {
         let config = configuration(installation)?;
-        let world = World::empty(terms.seed, Requests::new(Box::new(Calm))).await;
+        let world = World::empty(options, Requests::new(Box::new(Calm))).await;
         if terms.with_spotalis {
             world.register(&config).await;
         }

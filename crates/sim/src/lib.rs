@@ -5,7 +5,9 @@
 //! every act against rules of its own, and [`shrink`] finds the least that still fails. The same plan gives the same
 //! run, to the byte. Nothing here is used by what it judges.
 
+pub mod catalogue;
 pub mod chance;
+pub mod compare;
 pub mod embedded;
 pub mod enumerate;
 pub mod expect;
@@ -15,9 +17,11 @@ pub mod plan;
 pub mod play;
 pub mod process;
 pub mod record;
+pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod shrink;
 pub mod summary;
 pub mod wire;
+pub mod words;
 pub mod world;

@@ -359,6 +359,7 @@ impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nodes(nodes) => write!(f, "{nodes}"),
+            Self::Percent(100) => f.write_str("all"),
             Self::Percent(percent) => write!(f, "{percent}% of the"),
         }
     }

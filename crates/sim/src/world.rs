@@ -32,7 +32,7 @@ pub struct World {
 impl World {
     /// A cluster with a namespace for workloads and the webhook registered. Has to be called within a runtime.
     pub async fn new(seed: u64, config: &Config, requests: Requests) -> Self {
-        let world = Self::empty(seed, requests).await;
+        let world = Self::empty(Options { seed, ..Options::default() }, requests).await;
         let labels = json!({"spotalis.io/enabled": "true"});
         world
             .create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}))
@@ -42,8 +42,8 @@ impl World {
     }
 
     /// An empty cluster whose controllers run. Has to be called within a runtime.
-    pub async fn empty(seed: u64, requests: Requests) -> Self {
-        let cluster = Cluster::new(Options { seed, ..Options::default() });
+    pub async fn empty(options: Options, requests: Requests) -> Self {
+        let cluster = Cluster::new(options);
         let doors = Doors::new(requests);
         let answers = doors.clone();
         cluster.route(&format!("{ADDRESS}{}", registration::PATH), move |review| {

@@ -111,9 +111,7 @@ fn ranked<'s>(store: &Store, set: &Object, pods: &Pods<'s>, now: Timestamp) -> P
         }
     }
     let beside = |pod: &Object| on_node.get(pod.node()).copied().unwrap_or(0);
-    let mut pods = pods.clone();
-    pods.sort_by(|(_, a), (_, b)| ranking::compare((a, beside(a)), (b, beside(b)), now));
-    pods
+    ranking::in_order(pods, &|(_, a), (_, b)| ranking::compare((a, beside(a)), (b, beside(b)), now))
 }
 
 /// The set and those of the same Deployment.
