@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use embedded_cluster::resource::Kind;
+use embedded_cluster::store::Store;
 use kube::Client;
 use serde_json::Value;
 use spotalis_config::{Config, Sources, variable};
@@ -30,18 +31,34 @@ pub struct Embedded {
 
 /// Plays a scenario on this thread, in no time.
 pub fn run(scenario: &Scenario, terms: Terms, tell: impl FnMut(Duration, &Moment)) -> Result<Record, PlayError> {
+    run_and_look(scenario, terms, tell, |_| ()).map(|(record, ())| record)
+}
+
+/// The same, with a look at the cluster as it is at the end.
+pub fn run_and_look<R>(
+    scenario: &Scenario,
+    terms: Terms,
+    tell: impl FnMut(Duration, &Moment),
+    look: impl FnOnce(&Store) -> R,
+) -> Result<(Record, R), PlayError> {
+    in_no_time(async {
+        let mut stage = Embedded::new(&scenario.spotalis, terms).await?;
+        let record = play(scenario, terms, &mut stage, tell).await?;
+        Ok((record, stage.world.cluster.read(look)))
+    })
+}
+
+/// Runs something on this thread, under a clock that jumps to the next thing that is due.
+pub(crate) fn in_no_time<R>(work: impl Future<Output = R>) -> R {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime without I/O needs nothing of the system");
-    let record = runtime.block_on(Box::pin(async {
-        let mut stage = Embedded::new(&scenario.spotalis, terms).await?;
-        play(scenario, terms, &mut stage, tell).await
-    }));
+    let result = runtime.block_on(Box::pin(work));
     // Whatever waits still, nobody waits for.
     runtime.shutdown_background();
-    record
+    result
 }
 
 /// The configuration of an installation: that which nobody changed, and its settings.

@@ -19,5 +19,7 @@ pub mod run;
 pub mod scenario;
 pub mod shrink;
 pub mod summary;
+pub mod trace;
+pub mod whatif;
 pub mod wire;
 pub mod world;
