@@ -174,7 +174,7 @@ struct Prepared {
 
 impl Prepared {
     fn of(args: &SimulateArgs, there: Vec<Manifest>, config: &Config) -> Result<Self, SimulateError> {
-        let SimulateArgs { filenames, namespace, ready_after, fleet, capacity, runs, hours, seed, spot_price, .. } =
+        let SimulateArgs { filenames, namespace, ready_after, fleet, capacity, runs, lasts, seed, spot_price, .. } =
             args;
         let manifests = there.into_iter().chain(files::manifests(filenames)?).collect();
         let namespace = namespace.clone().unwrap_or_else(|| NAMESPACE.to_owned());
@@ -183,7 +183,7 @@ impl Prepared {
         let wanted = policies::wanted(&inventory, config);
         let needs: Vec<Need> =
             inventory.workloads.iter().zip(&wanted).map(|(workload, wanted)| wanted.need(workload)).collect();
-        let lasts = Duration::from_hours((*hours).into());
+        let lasts = *lasts;
         let fleet_wish = fleet.wish();
         let fleet = Fleet::of(&fleet_wish, &needs).map_err(SimulateError::Fleet)?;
         let weather = weather(capacity, fleet.spot)?;
@@ -207,8 +207,14 @@ impl Prepared {
             .into_iter()
             .chain(args.min_ready.map(Objective::MinReady))
             .collect();
-        let terms =
-            Terms { fleet: fleet.clone(), trace, trace_scale, hours: *hours, seed: *seed, spot_price: *spot_price };
+        let terms = Terms {
+            fleet: fleet.clone(),
+            trace,
+            trace_scale,
+            hours: lasts.as_secs_f64() / 3_600.0,
+            seed: *seed,
+            spot_price: *spot_price,
+        };
         let question = Question {
             objects: inventory.objects.clone(),
             fleet,
@@ -265,13 +271,13 @@ fn weather(capacity: &CapacityArgs, spot: u32) -> Result<Weather, SimulateError>
 }
 
 fn print_trace(args: &SimulateArgs) -> anyhow::Result<Exit> {
-    let SimulateArgs { fleet, capacity, hours, seed, .. } = args;
+    let SimulateArgs { fleet, capacity, lasts, seed, .. } = args;
     let FleetArgs { nodes, .. } = fleet;
     let spot = match nodes {
         Some(_) => Fleet::of(&fleet.wish(), &[]).map_err(SimulateError::Fleet)?.spot,
         None => WHOLE,
     };
-    let trace = weather(capacity, spot)?.trace(*seed, spot, Duration::from_hours((*hours).into()));
+    let trace = weather(capacity, spot)?.trace(*seed, spot, *lasts);
     table::to_stdout(|out| writeln!(out, "{}", trace.to_json()))?;
     Ok(Exit::Fine)
 }

@@ -28,8 +28,7 @@ pub fn manifests(named: &[PathBuf]) -> Result<Vec<Manifest>, SimulateError> {
     let mut found = Vec::new();
     let mut wrong = Vec::new();
     for file in &files {
-        let name = if file == Path::new(STDIN) { "standard input".to_owned() } else { file.display().to_string() };
-        match whatif::read(&name, &text(file)?) {
+        match whatif::read(&called(file), &text(file)?) {
             Ok(manifests) => found.extend(manifests),
             Err(whatif::Complaints(complaints)) => wrong.extend(complaints),
         }
@@ -43,8 +42,12 @@ pub fn manifests(named: &[PathBuf]) -> Result<Vec<Manifest>, SimulateError> {
     Ok(found)
 }
 
+fn called(path: &Path) -> String {
+    if path == Path::new(STDIN) { "standard input".to_owned() } else { path.display().to_string() }
+}
+
 fn list(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+    paths.iter().map(|path| called(path)).collect::<Vec<_>>().join(", ")
 }
 
 /// The text of a file, or of standard input.

@@ -14,8 +14,10 @@ use crate::args::Look;
 /// What a spot node costs, as a share of an on-demand node of the same size, where nobody says it: discounts of 60 to 70
 /// percent are what the large providers' price lists show most of the time.
 const SPOT_PRICE: &str = "0.35";
-/// The most hours of a run: a month.
-const MOST_HOURS: i64 = 24 * 31;
+/// The longest run: a month.
+const LONGEST: Duration = Duration::from_hours(24 * 31);
+/// The shortest run.
+const SHORTEST: Duration = Duration::from_mins(1);
 /// The most runs.
 const MOST_RUNS: i64 = 1_000;
 /// The most zones.
@@ -56,12 +58,13 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = value_parser!(u32).range(1..=MOST_RUNS))]
     #[arg(allow_negative_numbers = true, help_heading = RUNS)]
     pub runs: u32,
-    /// How many hours are simulated in each
-    #[arg(long, value_name = "H", default_value_t = 24, value_parser = value_parser!(u32).range(1..=MOST_HOURS))]
-    #[arg(allow_negative_numbers = true, help_heading = RUNS)]
-    pub hours: u32,
+    /// How many hours are simulated in each; 0.5 is half of one
+    #[arg(long = "hours", value_name = "H", default_value = "24", value_parser = hours, help_heading = RUNS)]
+    #[arg(allow_negative_numbers = true)]
+    pub lasts: Duration,
     /// The seed of the first run; the next ones have the next
-    #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true, help_heading = RUNS)]
+    #[arg(long, value_name = "S", default_value_t = 0, value_parser = value_parser!(u64).range(0..))]
+    #[arg(allow_negative_numbers = true, help_heading = RUNS)]
     pub seed: u64,
     /// The price of a spot node as a share of the price of an on-demand node
     #[arg(long, value_name = "SHARE", default_value = SPOT_PRICE, value_parser = share, help_heading = RUNS)]
@@ -164,6 +167,13 @@ fn up_to_an_hour(text: &str) -> Result<Duration, String> {
 
 fn up_to_a_day(text: &str) -> Result<Duration, String> {
     bounded(text, Duration::from_hours(24))
+}
+
+fn hours(text: &str) -> Result<Duration, String> {
+    let hours: Option<f64> = text.parse().ok();
+    let lasts = hours.and_then(|hours| Duration::try_from_secs_f64((hours * 3_600.0).round()).ok());
+    let allowed = format!("it is a number of hours, at least 0.02 and at most {}", LONGEST.as_secs() / 3_600);
+    lasts.filter(|lasts| (SHORTEST..=LONGEST).contains(lasts)).ok_or(allowed)
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -41,7 +41,7 @@ pub struct Terms {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_scale: Option<Scale>,
     /// Hours of a run.
-    pub hours: u32,
+    pub hours: f64,
     /// The seed of the first run.
     pub seed: u64,
     /// The price of spot as a share of that of on-demand.
@@ -127,10 +127,10 @@ impl Report {
     pub fn write(&self, out: &mut dyn Write, palette: Palette, wide: bool) -> io::Result<()> {
         let Self { terms, workloads: _, objectives, runs } = self;
         let Terms { fleet, trace, hours, seed, .. } = terms;
-        let runs = runs.len();
+        let (runs, lasts) = (runs.len(), time(hours * 3_600.0));
         let said = match runs {
-            1 => format!("One run of {hours}h, seed {seed}"),
-            _ => format!("{runs} runs of {hours}h, from seed {seed} on; of each figure the median, and (the worst)"),
+            1 => format!("One run of {lasts}, seed {seed}"),
+            _ => format!("{runs} runs of {lasts}, from seed {seed} on; of each figure the median, and (the worst)"),
         };
         table::line(
             out,
