@@ -3,9 +3,8 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use common::{Ran, command, file, run};
+use common::{Ran, file, run, run_on};
 use serde_json::Value;
 
 fn examples() -> PathBuf {
@@ -14,18 +13,6 @@ fn examples() -> PathBuf {
 
 fn example(name: &str) -> String {
     examples().join(name).display().to_string()
-}
-
-/// Runs it with a file as standard input.
-fn run_on(input: &str, words: &[&str]) -> Ran {
-    let input = std::fs::File::open(input).unwrap();
-    ended(command(words).stdin(Stdio::from(input)))
-}
-
-fn ended(command: &mut Command) -> Ran {
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
 }
 
 fn json(ran: &Ran) -> Value {
@@ -62,7 +49,7 @@ fn the_same_arguments_give_the_same_bytes_from_a_file_and_from_standard_input() 
     let web = example("shop/web.yaml");
     let flags = ["--hours", "0.25", "--runs", "2", "--seed", "7", "--nodes", "6", "--trace", "bursty", "-o", "json"];
     let words = |from| [&["simulate", "-f", from][..], &flags].concat();
-    let (first, second) = (run(&words(&web)), run_on(&web, &words("-")));
+    let (first, second) = (run(&words(&web)), run_on(Path::new(&web), &words("-")));
     assert_eq!((first.code, first.err.as_str()), (0, "note: no Namespace manifest for shop: taken as opted in\n"));
     assert_eq!(first.out, second.out);
 

@@ -1,5 +1,7 @@
 //! `spotalis simulate --from-cluster` against an API server: what it takes from there, and that it only reads.
 
+#![expect(clippy::unwrap_used, reason = "this file is a test; the lint knows that of functions marked as such alone")]
+
 mod common;
 
 use std::convert::Infallible;

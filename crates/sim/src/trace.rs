@@ -61,7 +61,7 @@ impl Trace {
     pub fn to_json(&self) -> Value {
         let Self { gap, available } = self;
         // Whole numbers are written as such.
-        let number = |value: &f64| if value.fract() == 0.0 { json!(*value as u64) } else { json!(value) };
+        let number = |value: &f64| if value.fract() == 0.0 { json!(whole(*value)) } else { json!(value) };
         json!({"metadata": {"gap_seconds": gap.as_secs()}, "data": available.iter().map(number).collect::<Vec<_>>()})
     }
 
@@ -98,8 +98,14 @@ impl Trace {
             Scale::Largest if largest > 0.0 => value / largest * all,
             Scale::Largest => 0.0,
         };
-        self.available.iter().map(|value| share(*value).floor() as u32).collect()
+        self.available.iter().map(|value| whole(share(*value))).collect()
     }
+}
+
+/// The whole part of a number that is not negative, and no more than can be counted.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast itself cuts at both ends")]
+const fn whole(number: f64) -> u32 {
+    number as u32
 }
 
 /// What happens to a group of nodes of which so many can be had at each step: an event for each change.
@@ -135,7 +141,7 @@ impl<'de> Deserialize<'de> for Gap {
         let seconds = value.as_f64().filter(|seconds| seconds.fract() == 0.0);
         let seconds = seconds.filter(|seconds| (1.0..=f64::from(LONGEST_GAP)).contains(seconds));
         let allowed = || format!("gap_seconds is {value}; allowed is a whole number from 1 to {LONGEST_GAP}");
-        seconds.map(|seconds| Self(seconds as u32)).ok_or_else(|| serde::de::Error::custom(allowed()))
+        seconds.map(|seconds| Self(whole(seconds))).ok_or_else(|| serde::de::Error::custom(allowed()))
     }
 }
 

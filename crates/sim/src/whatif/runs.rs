@@ -150,8 +150,9 @@ fn side(question: &Question, terms: Terms, progress: &(dyn Fn(Duration) + Sync))
     let mut told = Duration::ZERO;
     let mut advance = |at: Duration| {
         // Often enough for whoever watches.
-        if at >= told + Duration::from_mins(1) {
-            progress(at - told);
+        let passed = at.saturating_sub(told);
+        if passed >= Duration::from_mins(1) {
+            progress(passed);
             told = at;
         }
     };
