@@ -43,6 +43,8 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     (
         "spotalis",
         &[
+            "embedded-cluster",
+            "spotalis-sim",
             "spotalis-core",
             "spotalis-config",
             "spotalis-kube",

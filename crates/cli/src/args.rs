@@ -12,6 +12,8 @@ use clap_complete::Shell;
 use spotalis_config::{Flags, Sources};
 use spotalis_runtime::apiclient::ClusterSource;
 
+use crate::simulate::SimulateArgs;
+
 const EXIT_CODES: &str = "\
 Exit codes: 0 fine, 1 found a problem, 2 usage or configuration, 3 cluster unreachable, 4 forbidden or not logged in,
 70 a defect of spotalis.";
@@ -63,6 +65,8 @@ pub enum Command {
     Explain(Explain),
     /// Show what Spotalis does, on a cluster inside this process: nothing is needed, and nothing else is touched
     Demo(DemoArgs),
+    /// Say what would become of your workloads on a fleet, with Spotalis and without it
+    Simulate(Box<SimulateArgs>),
     /// Show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),

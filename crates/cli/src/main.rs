@@ -13,6 +13,7 @@ mod fixture;
 mod listener;
 mod logging;
 mod plan;
+mod simulate;
 mod state;
 mod status;
 mod table;
@@ -68,6 +69,17 @@ fn run(args: Args, environment: &Environment) -> anyhow::Result<ExitCode> {
             Ok(runtime()?.block_on(answer)?.into())
         }
         Command::Demo(args) => Ok(demo::run(&args, environment)?.into()),
+        Command::Simulate(args) => {
+            let config = Config::load(&sources)?;
+            let there = if args.from_cluster {
+                let reading =
+                    async { anyhow::Ok(simulate::from_cluster(&args, &connect(&global, &config).await?).await?) };
+                runtime()?.block_on(reading)?
+            } else {
+                Vec::new()
+            };
+            Ok(simulate::run(&args, there, &config, environment)?.into())
+        }
         Command::Config(command) => Ok(config_command::run(&command, &sources)?.into()),
         Command::Completion { shell } => Ok(completion(shell)?.into()),
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use embedded_cluster::Options;
 use embedded_cluster::resource::Kind;
+use embedded_cluster::store::Store;
 use jiff::SignedDuration;
 use kube::Client;
 use serde_json::Value;
@@ -34,9 +35,20 @@ pub struct Embedded {
 
 /// Plays a scenario on this thread, in no time.
 pub fn run(scenario: &Scenario, terms: Terms, tell: impl FnMut(Duration, &Moment)) -> Result<Record, PlayError> {
-    on_this_thread(async {
+    run_and_look(scenario, terms, tell, |_| ()).map(|(record, ())| record)
+}
+
+/// The same, with a look at the cluster as it is at the end.
+pub fn run_and_look<R>(
+    scenario: &Scenario,
+    terms: Terms,
+    tell: impl FnMut(Duration, &Moment),
+    look: impl FnOnce(&Store) -> R,
+) -> Result<(Record, R), PlayError> {
+    in_no_time(async {
         let mut stage = Embedded::new(&scenario.spotalis, terms).await?;
-        play(scenario, terms, &mut stage, tell).await
+        let record = play(scenario, terms, &mut stage, tell).await?;
+        Ok((record, stage.world.cluster.read(look)))
     })
 }
 
@@ -46,7 +58,7 @@ pub fn judged(
     terms: Terms,
     tell: impl FnMut(Duration, &Moment),
 ) -> Result<(Record, Vec<String>), PlayError> {
-    on_this_thread(async {
+    in_no_time(async {
         let mut stage = Embedded::new(&scenario.spotalis, terms).await?;
         let judge = stage.summon_judge();
         let record = play(scenario, terms, &mut stage, tell).await?;
@@ -54,17 +66,17 @@ pub fn judged(
     })
 }
 
-/// In virtual time.
-fn on_this_thread<T>(playing: impl Future<Output = T>) -> T {
+/// Runs something on this thread, under a clock that jumps to the next thing that is due.
+pub(crate) fn in_no_time<R>(work: impl Future<Output = R>) -> R {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime without I/O needs nothing of the system");
-    let played = runtime.block_on(Box::pin(playing));
+    let result = runtime.block_on(Box::pin(work));
     // Whatever waits still, nobody waits for.
     runtime.shutdown_background();
-    played
+    result
 }
 
 /// The configuration of an installation: that which nobody changed, and its settings.
@@ -102,7 +114,8 @@ impl Embedded {
             identities: BTreeMap::new(),
         };
         let judge = Judge::of(&self.world.cluster, rules);
-        self.exchange = Exchange::new(self.world.cluster.clone(), Some(judge.clone()), self.world.doors.requests().clone());
+        self.exchange =
+            Exchange::new(self.world.cluster.clone(), Some(judge.clone()), self.world.doors.requests().clone());
         self.judge = Some(judge.clone());
         judge
     }

@@ -22,6 +22,8 @@ pub mod run;
 pub mod scenario;
 pub mod shrink;
 pub mod summary;
+pub mod trace;
+pub mod whatif;
 pub mod wire;
 pub mod words;
 pub mod world;

@@ -147,11 +147,23 @@ impl<S: Stage> Playing<'_, S> {
     }
 
     async fn set_up(&mut self, recorder: &Recorder) -> Result<(), PlayError> {
+        let scenario = self.scenario;
         let labels = json!({"spotalis.io/enabled": "true"});
-        self.create(
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}),
-        )
-        .await?;
+        let own = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}});
+        let described = || scenario.objects.iter().filter(|object| is_namespace(object));
+        if described().all(|namespace| namespace["metadata"]["name"] != NAMESPACE) {
+            self.create(own).await?;
+        }
+        for namespace in described() {
+            // Every cluster has some of its own.
+            self.apply(namespace).await?;
+        }
+        // What cannot be had from the beginning on was never there.
+        for event in scenario.events.iter().filter(|event| event.at.is_zero()) {
+            if let Happening::Available { nodes, count } = &event.happening {
+                self.fleet.limit(nodes, *count);
+            }
+        }
         for node in self.fleet.first() {
             self.create(node).await?;
         }
@@ -166,11 +178,9 @@ impl<S: Stage> Playing<'_, S> {
 
     async fn populate(&mut self) -> Result<(), PlayError> {
         let scenario = self.scenario;
-        for object in &scenario.objects {
-            // The namespace is there already.
-            self.apply(object).await?;
-        }
-        for object in scenario.workloads.iter().flat_map(crate::scenario::Workload::objects) {
+        let workloads = scenario.workloads.iter().flat_map(crate::scenario::Workload::objects);
+        let objects = scenario.objects.iter().filter(|object| !is_namespace(object)).cloned();
+        for object in objects.chain(workloads) {
             self.create(object).await?;
         }
         Ok(())
@@ -353,6 +363,10 @@ fn is_404(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
+fn is_namespace(object: &Value) -> bool {
+    object["apiVersion"] == "v1" && object["kind"] == "Namespace"
+}
+
 /// Kind, namespace and name of an object; one without a namespace is in that of the scenario.
 fn key_of(object: &Value) -> Result<(Kind, String, String), PlayError> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
@@ -367,7 +381,8 @@ fn key_of(object: &Value) -> Result<(Kind, String, String), PlayError> {
     Ok((kind, namespace.to_owned(), text("/metadata/name").to_owned()))
 }
 
-fn path(kind: Kind, namespace: &str, name: Option<&str>) -> String {
+/// Where the API server has objects of a kind, or one of them.
+pub(crate) fn path(kind: Kind, namespace: &str, name: Option<&str>) -> String {
     let row = kind.resource();
     let root = if row.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", row.group) };
     let within = if namespace.is_empty() { String::new() } else { format!("/namespaces/{namespace}") };

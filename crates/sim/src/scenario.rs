@@ -14,8 +14,8 @@ pub use embedded_cluster::controllers::kubelet::READY_AFTER;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-pub(crate) use read::optional_duration;
 pub use read::{LONGEST, MOST_NODES, MOST_REPLICAS, Mistake, Mistakes, Place, parse_duration};
+pub(crate) use read::{not_understood, optional_duration};
 
 use crate::expect::Expectation;
 use crate::world::NAMESPACE;

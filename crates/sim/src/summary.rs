@@ -117,7 +117,10 @@ impl WorkloadSummary {
 }
 
 /// Each step with its time and how long it lasts.
-fn lasting<T: Copy>(steps: &[(Duration, T)], lasted: Duration) -> impl Iterator<Item = (Duration, Duration, T)> {
+pub(crate) fn lasting<T: Copy>(
+    steps: &[(Duration, T)],
+    lasted: Duration,
+) -> impl Iterator<Item = (Duration, Duration, T)> {
     let ends = steps.iter().skip(1).map(|(at, _)| *at).chain([lasted]);
     steps.iter().zip(ends).map(|((at, step), end)| (*at, end.saturating_sub(*at), *step))
 }

@@ -43,7 +43,12 @@ pub fn command(words: &[&str]) -> Command {
 
 /// Runs it to its end.
 pub fn run_with(words: &[&str], variables: &[(&str, &str)]) -> Ran {
-    let output = command(words).envs(variables.iter().copied()).output().unwrap();
+    ended(command(words).envs(variables.iter().copied()))
+}
+
+/// Runs a command to its end.
+pub fn ended(command: &mut Command) -> Ran {
+    let output = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
 }
@@ -51,6 +56,11 @@ pub fn run_with(words: &[&str], variables: &[(&str, &str)]) -> Ran {
 /// Runs it in an empty environment.
 pub fn run(words: &[&str]) -> Ran {
     run_with(words, &[])
+}
+
+/// Runs it in an empty environment, with a file as its standard input.
+pub fn run_on(input: &Path, words: &[&str]) -> Ran {
+    ended(command(words).stdin(std::fs::File::open(input).unwrap()))
 }
 
 /// A file of one test, named after it.

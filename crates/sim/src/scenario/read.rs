@@ -109,7 +109,7 @@ impl Scenario {
 }
 
 /// What the YAML parser said, without the lines around it.
-fn not_understood(error: &serde_saphyr::Error) -> Mistake {
+pub(crate) fn not_understood(error: &serde_saphyr::Error) -> Mistake {
     let place = error.location().map_or(Place { line: 1, column: 1 }, Place::from);
     let rendered = error.without_snippet().to_string();
     let line = rendered.lines().next().unwrap_or_default();

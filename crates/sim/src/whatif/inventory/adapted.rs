@@ -1,0 +1,122 @@
+//! What is changed about the objects so that they can run where there are no images, no priority classes and no metrics.
+//!
+//! Only what would keep pods from ever being ready in the simulation is left out, and it is noted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use embedded_cluster::resource::Kind;
+use serde_json::{Value, json};
+
+use super::{kind_of, workload_kind};
+use crate::scenario::MOST_REPLICAS;
+use crate::whatif::manifests::Manifest;
+
+/// How long a pod of the embedded cluster takes to be ready.
+const READY_AFTER: &str = "embedded-cluster/ready-after";
+
+/// Fields of a pod that need what a simulated cluster does not have, and what that is.
+const MISSING: [(&str, &str); 7] = [
+    ("priorityClassName", "priority classes"),
+    ("priority", "priority classes"),
+    ("preemptionPolicy", "priority classes"),
+    ("runtimeClassName", "runtime classes"),
+    ("overhead", "runtime classes"),
+    ("schedulerName", "schedulers but the default one"),
+    ("readinessGates", "readiness gates"),
+];
+
+/// Objects that can run.
+pub(super) struct Adapted {
+    pub objects: Vec<Value>,
+    pub notes: Vec<String>,
+}
+
+/// Adapts them, in the same order.
+pub(super) fn adapted(manifests: Vec<Manifest>, ready_after: Duration) -> Adapted {
+    let mut objects: Vec<Value> = manifests.into_iter().map(|manifest| manifest.object).collect();
+    let mut notes = scaled(&mut objects);
+    let mut without: BTreeMap<&str, u32> = BTreeMap::new();
+    for object in objects.iter_mut().filter(|object| workload_kind(object).is_some()) {
+        let template = &mut object["spec"]["template"];
+        let annotations = &mut template["metadata"]["annotations"];
+        if annotations.get(READY_AFTER).is_none() {
+            annotations[READY_AFTER] = json!(format!("{}ms", ready_after.as_millis()));
+        }
+        let missing: BTreeSet<&str> = MISSING
+            .into_iter()
+            .filter(|(field, _)| removed(&mut template["spec"], field))
+            .map(|(_, what)| what)
+            .collect();
+        missing.into_iter().for_each(|what| *without.entry(what).or_default() += 1);
+    }
+    notes.extend(without.into_iter().map(|(what, workloads)| {
+        format!("there are no {what} in the simulation: {workloads} of the workloads are simulated without")
+    }));
+    Adapted { objects, notes }
+}
+
+/// Whether there was such a field, which is needed and not there.
+fn removed(pod: &mut Value, field: &str) -> bool {
+    let Some(pod) = pod.as_object_mut() else { return false };
+    let default = match pod.get(field) {
+        None | Some(Value::Null) => true,
+        Some(Value::String(text)) => {
+            matches!(text.as_str(), "" | "default-scheduler" | "system-cluster-critical" | "system-node-critical")
+        }
+        Some(Value::Array(list)) => list.is_empty(),
+        Some(Value::Number(number)) => number.as_i64() == Some(0),
+        Some(_) => false,
+    };
+    if !default {
+        pod.remove(field);
+    }
+    !default
+}
+
+/// Workloads begin within the bounds of their autoscalers, which would see to it in the first seconds.
+fn scaled(objects: &mut [Value]) -> Vec<String> {
+    let mut notes = Vec::new();
+    let scalers: Vec<Value> =
+        objects.iter().filter(|object| kind_of(object) == Some(Kind::HorizontalPodAutoscaler)).cloned().collect();
+    if !scalers.is_empty() {
+        notes.push("load is not simulated: a HorizontalPodAutoscaler keeps its target within its bounds".to_owned());
+    }
+    for scaler in scalers {
+        let (spec, namespace) = (&scaler["spec"], &scaler["metadata"]["namespace"]);
+        let (target, least) = (&spec["scaleTargetRef"], spec["minReplicas"].as_u64().unwrap_or(1));
+        let most = spec["maxReplicas"].as_u64().unwrap_or(u64::MAX);
+        let workload = objects.iter_mut().find(|object| {
+            workload_kind(object).is_some()
+                && object["kind"] == target["kind"]
+                && object["metadata"]["name"] == target["name"]
+                && object["metadata"]["namespace"] == *namespace
+        });
+        let Some(workload) = workload else { continue };
+        let replicas = workload["spec"]["replicas"].as_u64().unwrap_or(1);
+        let within = replicas.clamp(least, most.max(least)).min(MOST_REPLICAS.into());
+        // What is scaled to nothing is left alone.
+        if replicas == within || replicas == 0 {
+            continue;
+        }
+        workload["spec"]["replicas"] = within.into();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let name = format!("{} {}/{}", text(&target["kind"]), text(namespace), text(&target["name"]));
+        notes.push(format!(
+            "{name} begins with {within} replicas, as its HorizontalPodAutoscaler wants, not with {replicas}"
+        ));
+    }
+    notes
+}
+
+/// The service accounts that pods run as. Every namespace has one called default.
+pub(super) fn accounts(objects: &[Value]) -> Vec<Value> {
+    let named = objects.iter().filter(|object| workload_kind(object).is_some()).filter_map(|object| {
+        let pod = object.pointer("/spec/template/spec")?;
+        let name = ["serviceAccountName", "serviceAccount"].iter().find_map(|field| pod[*field].as_str())?;
+        Some((object["metadata"]["namespace"].as_str()?.to_owned(), name.to_owned()))
+    });
+    let named: BTreeSet<(String, String)> = named.filter(|(_, name)| !name.is_empty() && name != "default").collect();
+    let account = |(namespace, name): (String, String)| json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"namespace": namespace, "name": name}});
+    named.into_iter().map(account).collect()
+}

@@ -1,0 +1,89 @@
+//! Whether the API server would take the objects. It is asked: an embedded cluster that nobody else looks at.
+
+use bytes::Bytes;
+use embedded_cluster::resource::Kind;
+use embedded_cluster::{Cluster, Options};
+use kube::Client;
+use serde_json::Value;
+
+use super::kind_of;
+use crate::play;
+use crate::whatif::manifests::{Complaint, Complaints, Manifest, Origin};
+
+/// The objects as the API server shows them; what it refuses, in its words and with its place. Namespaces come first.
+pub(super) fn admitted(manifests: &[Manifest]) -> Result<Vec<Value>, Complaints> {
+    crate::embedded::in_no_time(async {
+        let client = Client::new(Cluster::new(Options::default()).service(), "default");
+        let (mut admitted, mut complaints) = (Vec::new(), Vec::new());
+        for manifest in manifests {
+            match create(&client, manifest).await {
+                Ok(object) => admitted.push(object),
+                Err(kube::Error::Api(status)) => complaints.extend(complain(manifest, &status)),
+                Err(error) => complaints.push(manifest.complain("", error.to_string())),
+            }
+        }
+        if complaints.is_empty() { Ok(admitted) } else { Err(Complaints(complaints)) }
+    })
+}
+
+async fn create(client: &Client, manifest: &Manifest) -> Result<Value, kube::Error> {
+    let object = &manifest.object;
+    let kind = kind_of(object).expect("only known kinds are taken");
+    let namespace = if kind.resource().namespaced { manifest.text("/metadata/namespace") } else { "" };
+    // A cluster may be newer than what is known here; who writes by hand wants to hear of what does not exist.
+    let validation = match &manifest.origin {
+        Origin::File(_) => "Strict",
+        Origin::Cluster => "Ignore",
+    };
+    let path = format!("{}?fieldValidation={validation}", play::path(kind, namespace, None));
+    let body = Bytes::from(object.to_string()).to_vec();
+    let request = http::Request::post(path).header(http::header::CONTENT_TYPE, "application/json").body(body);
+    let Ok(request) = request else { return Err(not_a_name(manifest)) };
+    match client.request(request).await {
+        // Every cluster has some namespaces of its own.
+        Err(kube::Error::Api(status)) if status.code == 409 && kind == Kind::Namespace => Ok(object.clone()),
+        outcome => outcome,
+    }
+}
+
+/// A namespace that cannot stand in a path cannot be one.
+fn not_a_name(manifest: &Manifest) -> kube::Error {
+    let namespace = manifest.text("/metadata/namespace");
+    let status = kube::core::Status::failure(&format!("{namespace:?} is no name of a namespace"), "Invalid");
+    kube::Error::Api(Box::new(status.with_code(422)))
+}
+
+/// One complaint for each field that is wrong.
+fn complain(manifest: &Manifest, status: &kube::core::Status) -> Vec<Complaint> {
+    let named = |field: &str, what: &str| manifest.complain_by_name(field, what);
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let told: Vec<Complaint> =
+        causes.map(|cause| named(&cause.field, &format!("{}: {}", cause.field, cause.message))).collect();
+    if !told.is_empty() {
+        return told;
+    }
+    let unknown: Vec<Complaint> = unknown_fields(&status.message)
+        .map(|(what, field)| {
+            let around = field.rsplit_once('.').map_or("", |(around, _)| around);
+            let place = if what == "unknown" { field } else { around };
+            named(place, &format!("{what} field {field:?}"))
+        })
+        .collect();
+    if unknown.is_empty() { vec![named(mistyped(&status.message), &status.message)] } else { unknown }
+}
+
+/// `strict decoding error: unknown field "spec.replcas", duplicate field "spec.paused"`
+fn unknown_fields(message: &str) -> impl Iterator<Item = (&'static str, &str)> {
+    let strict = message.split_once("strict decoding error: ").map_or("", |(_, fields)| fields);
+    strict.split(", ").filter_map(|part| {
+        let (what, field) = part.split_once(" field ")?;
+        let what = ["unknown", "duplicate"].into_iter().find(|word| *word == what)?;
+        Some((what, field.trim_matches('"')))
+    })
+}
+
+/// `cannot unmarshal number into Go struct field DeploymentSpec.spec.replicas of type string`
+fn mistyped(message: &str) -> &str {
+    let field = message.split_once("struct field ").and_then(|(_, rest)| rest.split_once(" of type "));
+    field.and_then(|(field, _)| field.split_once('.')).map_or("", |(_, field)| field)
+}

@@ -1,0 +1,196 @@
+//! What becomes of manifests: what is simulated, what is skipped, noted, refused.
+
+use super::*;
+use crate::whatif::manifests::read;
+
+const NOWHERE: &str = "trial";
+
+fn inventory(text: &str) -> Result<Inventory, String> {
+    let assumptions = Assumptions { namespace: NOWHERE.to_owned(), ready_after: Duration::from_secs(10) };
+    let manifests = read("a.yaml", text).map_err(|complaints| complaints.to_string())?;
+    Inventory::of(manifests, &assumptions).map_err(|complaints| complaints.to_string())
+}
+
+fn workload(kind: &str, metadata: &str, replicas: &str, pod: &str) -> String {
+    format!(
+        "apiVersion: apps/v1\nkind: {kind}\nmetadata: {metadata}\nspec:\n  replicas: {replicas}\n  selector: {{matchLabels: {{app: a}}}}\n  \
+         template:\n    metadata: {{labels: {{app: a}}}}\n    spec: {{{pod}}}\n---\n"
+    )
+}
+
+const CONTAINER: &str = "containers: [{name: a, image: a, resources: {requests: {cpu: 500m, memory: 1Gi}}}]";
+
+fn deployment(metadata: &str, replicas: &str) -> String {
+    workload("Deployment", metadata, replicas, CONTAINER)
+}
+
+fn names(inventory: &Inventory) -> Vec<String> {
+    inventory
+        .objects
+        .iter()
+        .map(|object| format!("{} {}", object["kind"], object["metadata"]["name"]).replace('"', ""))
+        .collect()
+}
+
+#[test]
+fn workloads_are_in_namespaces_and_the_rest_is_counted() {
+    let text = deployment("{name: web}", "3")
+        + &workload("StatefulSet", "{name: db, namespace: shop}", "2", CONTAINER)
+        + "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\n\
+           {apiVersion: v1, kind: Service, metadata: {name: web}}\n---\n\
+           {apiVersion: v1, kind: Service, metadata: {name: db}}\n---\n\
+           {apiVersion: keda.sh/v1alpha1, kind: ScaledObject, metadata: {name: web}}\n---\n\
+           apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {name: web}\n\
+           spec: {maxUnavailable: 1, selector: {matchLabels: {app: a}}}\n";
+    let inventory = inventory(&text).unwrap();
+    assert_eq!(
+        names(&inventory),
+        ["Namespace trial", "Namespace shop", "PodDisruptionBudget web", "Deployment web", "StatefulSet db"]
+    );
+    let skipped = [("ScaledObject (keda.sh/v1alpha1)".to_owned(), 1), ("Service".to_owned(), 2)];
+    assert_eq!(inventory.skipped, BTreeMap::from(skipped));
+    assert_eq!(inventory.notes, ["no Namespace manifest for trial: taken as opted in"]);
+    let told: Vec<(&str, WorkloadKind, u32)> =
+        inventory.workloads.iter().map(|workload| (&*workload.name, workload.kind, workload.replicas)).collect();
+    assert_eq!(told, [("shop/db", WorkloadKind::StatefulSet, 2), ("trial/web", WorkloadKind::Deployment, 3)]);
+    let web = &inventory.workloads[1];
+    assert_eq!((web.cpu, web.memory), (Quantity::parse("500m").unwrap(), Quantity::parse("1Gi").unwrap()));
+    assert!(web.object["metadata"]["uid"].is_string(), "as the API server shows it");
+    let enabled = |name: &str| {
+        let namespace = inventory.namespaces.iter().find(|namespace| namespace["metadata"]["name"] == name).unwrap();
+        namespace["metadata"]["labels"]["spotalis.io/enabled"].clone()
+    };
+    assert_eq!((enabled("trial"), enabled("shop")), (json!("true"), Value::Null));
+}
+
+#[test]
+fn what_cannot_be_simulated_is_told_with_its_place() {
+    let budget = "apiVersion: policy/v1beta1\nkind: PodDisruptionBudget\nmetadata: {name: a}\n";
+    let web = deployment("{name: web}", "1");
+    for (text, wanted) in [
+        (
+            deployment("{name: web}", "100000"),
+            "a.yaml:5:13: Deployment trial/web: 100000 replicas: at most 20000 are simulated",
+        ),
+        (
+            deployment("{name: a}", "15000") + &deployment("{name: b}", "15000"),
+            "the manifests: they have 30000 replicas together: at most 20000 are simulated",
+        ),
+        (
+            deployment("{name: web}", "-1"),
+            "a.yaml:5:13: Deployment trial/web: spec.replicas: Invalid value: -1: must be greater than or equal to 0",
+        ),
+        (deployment("{name: web}", "three"), "a.yaml:5:13: Deployment trial/web: "),
+        (deployment("{name: Web}", "1"), "a.yaml:3:18: Deployment trial/Web: metadata.name: Invalid value: \"Web\""),
+        (deployment("{name: web, annotations: {a: 70}}", "1"), "a.yaml:3:"),
+        (web.replace("replicas:", "replcas:"), "a.yaml:5:12: Deployment trial/web: unknown field \"spec.replcas\""),
+        (web.replace("image: a", "image: ''"), "spec.template.spec.containers[0].image: Required value"),
+        (deployment("{name: web, namespace: a b}", "1"), "\"a b\""),
+        (
+            budget.to_owned(),
+            "a.yaml:1:13: Kubernetes no longer serves PodDisruptionBudget of policy/v1beta1: write policy/v1",
+        ),
+        (web.clone() + &web, "a.yaml:13:18: Deployment trial/web: it is at a.yaml:3:18 already"),
+        (
+            web + &workload("StatefulSet", "{name: web}", "1", CONTAINER),
+            "a.yaml:13:18: StatefulSet trial/web: Deployment trial/web has the same name",
+        ),
+        (String::new(), "the manifests: neither a Deployment nor a StatefulSet is among them"),
+        ("{apiVersion: v1, kind: Service, metadata: {name: web}}".to_owned(), "neither a Deployment nor a StatefulSet"),
+    ] {
+        let error = inventory(&text).unwrap_err();
+        assert!(error.contains(wanted), "wanted {wanted}: {error}");
+    }
+    let two = inventory(&(deployment("{name: a}", "-1") + &deployment("{name: b}", "-2"))).unwrap_err();
+    assert_eq!(two.lines().count(), 2, "all at once: {two}");
+}
+
+#[test]
+fn what_the_simulation_lacks_is_left_out_and_noted() {
+    let pod = format!(
+        "priorityClassName: high, serviceAccountName: web, schedulerName: mine, runtimeClassName: kata, \
+         readinessGates: [{{conditionType: example.com/a}}], {CONTAINER}"
+    );
+    let found = inventory(&workload("Deployment", "{name: web}", "1", &pod)).unwrap();
+    assert_eq!(names(&found), ["Namespace trial", "ServiceAccount web", "Deployment web"]);
+    let spec = &found.objects[2]["spec"]["template"]["spec"];
+    let left: Vec<&String> = spec.as_object().unwrap().keys().collect();
+    assert_eq!(left, ["containers", "serviceAccountName"]);
+    for what in ["priority classes", "readiness gates", "runtime classes", "schedulers but the default one"] {
+        let note = format!("there are no {what} in the simulation: 1 of the workloads are simulated without");
+        assert!(found.notes.contains(&note), "{note}: {:?}", found.notes);
+    }
+    let critical = format!("priorityClassName: system-cluster-critical, schedulerName: default-scheduler, {CONTAINER}");
+    let kept = inventory(&workload("Deployment", "{name: web}", "1", &critical)).unwrap();
+    assert_eq!(kept.notes.len(), 1, "{:?}", kept.notes);
+    assert_eq!(
+        kept.objects[1]["spec"]["template"]["metadata"]["annotations"]["embedded-cluster/ready-after"],
+        "10000ms"
+    );
+}
+
+#[test]
+fn a_workload_begins_within_the_bounds_of_its_autoscaler() {
+    let scaler = |version: &str, spec: &str| {
+        format!(
+            "apiVersion: autoscaling/{version}\nkind: HorizontalPodAutoscaler\nmetadata: {{name: web}}\nspec:\n  \
+             scaleTargetRef: {{apiVersion: apps/v1, kind: Deployment, name: web}}\n  {spec}\n"
+        )
+    };
+    for (replicas, spec, wanted) in [
+        ("1", "{version: v2, minReplicas: 3, maxReplicas: 9}", 3),
+        ("20", "{version: v1, minReplicas: 3, maxReplicas: 9, targetCPUUtilizationPercentage: 80}", 9),
+        ("5", "{version: v2, maxReplicas: 9}", 5),
+        ("0", "{version: v2, minReplicas: 3, maxReplicas: 9}", 0),
+    ] {
+        let (version, rest) = spec.trim_matches(['{', '}']).split_once(", ").unwrap();
+        let fields = rest.replace(", ", "\n  ");
+        let text = deployment("{name: web}", replicas) + &scaler(version.trim_start_matches("version: "), &fields);
+        let inventory = inventory(&text).unwrap();
+        assert_eq!(inventory.workloads[0].replicas, wanted, "{replicas} {spec}");
+        let noted = inventory.notes.iter().any(|note| note.contains("as its HorizontalPodAutoscaler wants"));
+        assert_eq!(noted, replicas != wanted.to_string(), "{:?}", inventory.notes);
+    }
+}
+
+#[test]
+fn files_count_before_the_cluster() {
+    let of = |origin: Origin, replicas: u32| {
+        let text = deployment("{name: web, namespace: shop}", &replicas.to_string());
+        Manifest { origin, ..read("a.yaml", &text).unwrap().remove(0) }
+    };
+    let from_file = |replicas| read("a.yaml", &deployment("{name: web, namespace: shop}", replicas)).unwrap().remove(0);
+    let assumptions = Assumptions { namespace: NOWHERE.to_owned(), ready_after: Duration::ZERO };
+    for manifests in [vec![of(Origin::Cluster, 7), from_file("3")], vec![from_file("3"), of(Origin::Cluster, 7)]] {
+        let inventory = Inventory::of(manifests, &assumptions).unwrap();
+        assert_eq!(inventory.workloads.iter().map(|workload| workload.replicas).collect::<Vec<_>>(), [3]);
+    }
+    let error = Inventory::of(vec![of(Origin::Cluster, 30_000)], &assumptions).unwrap_err().to_string();
+    assert_eq!(error, "Deployment shop/web: 30000 replicas: at most 20000 are simulated");
+}
+
+#[test]
+fn an_object_of_a_cluster_is_stripped_of_what_the_cluster_added() {
+    let object = json!({
+        "metadata": {
+            "name": "web", "namespace": "shop", "uid": "u", "resourceVersion": "7", "generation": 3,
+            "creationTimestamp": "2026-01-01T00:00:00Z", "managedFields": [{}], "finalizers": ["a/b"],
+            "ownerReferences": [{"uid": "o"}], "labels": {"a": "b"},
+            "annotations": {"deployment.kubernetes.io/revision": "4", "c": "d",
+                            "kubectl.kubernetes.io/last-applied-configuration": "{}"},
+        },
+        "spec": {"replicas": 3}, "status": {"replicas": 3},
+    });
+    let wanted = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "shop", "labels": {"a": "b"}, "annotations": {"c": "d"}},
+        "spec": {"replicas": 3},
+    });
+    assert_eq!(stripped("Deployment", "apps/v1", &object), Some(wanted));
+    let mut ending = object.clone();
+    ending["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    assert_eq!(stripped("Deployment", "apps/v1", &ending), None);
+    let namespace = json!({"metadata": {"name": "shop"}, "spec": {"finalizers": ["kubernetes"]}});
+    let wanted = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
+    assert_eq!(stripped("Namespace", "v1", &namespace), Some(wanted));
+}

@@ -1,0 +1,169 @@
+//! What came of a workload in a run, and how that differs from run to run.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::record::{Counts, Sides};
+use crate::summary::WorkloadSummary;
+
+/// A workload in one run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Figures {
+    /// `NAMESPACE/NAME`
+    pub workload: String,
+    /// Replicas that are wanted at the end.
+    pub wanted: u32,
+    /// Those that are ready at the end, by the type of their node.
+    pub at_end: Sides,
+    /// When it was whole for the first time; never, if absent.
+    pub whole_after_seconds: Option<f64>,
+    /// The fewest ready replicas since then.
+    pub fewest_ready: u32,
+    /// How long fewer were ready than wanted.
+    pub below_seconds: f64,
+    /// How long none was ready.
+    pub down_seconds: f64,
+    /// Missing replicas times hours.
+    pub missing_hours: f64,
+    /// Pods that were evicted.
+    pub evictions: u32,
+    /// Pod-hours on spot nodes.
+    pub spot_hours: f64,
+    /// Pod-hours on on-demand nodes.
+    pub on_demand_hours: f64,
+    /// What the pods cost, as a share of what they would have cost on on-demand nodes.
+    pub cost: f64,
+}
+
+/// Why pods of a workload that was never whole are not ready.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stuck {
+    /// `NAMESPACE/NAME`
+    pub workload: String,
+    /// How many pods.
+    pub pods: u32,
+    /// Why, in the words of who tells it.
+    pub why: String,
+}
+
+impl Figures {
+    /// Of a summary. `spot_price` is the price of spot as a share of that of on-demand.
+    pub fn of(summary: &WorkloadSummary, spot_price: f64) -> Self {
+        let WorkloadSummary {
+            workload,
+            last: Counts { wanted, ready, placed: _, pending: _ },
+            whole_after,
+            fewest_ready,
+            most_missing: _,
+            below,
+            down,
+            missing_hours,
+            evictions,
+            spot_hours,
+            other_hours,
+        } = summary;
+        let seconds = |time: &Duration| rounded(time.as_secs_f64());
+        Self {
+            workload: workload.clone(),
+            wanted: *wanted,
+            at_end: *ready,
+            whole_after_seconds: whole_after.as_ref().map(seconds),
+            fewest_ready: *fewest_ready,
+            below_seconds: seconds(below),
+            down_seconds: seconds(down),
+            missing_hours: rounded(*missing_hours),
+            evictions: *evictions,
+            spot_hours: rounded(*spot_hours),
+            on_demand_hours: rounded(*other_hours),
+            cost: rounded(summary.relative_cost(spot_price)),
+        }
+    }
+}
+
+/// To four places, which is finer than anything that is simulated.
+pub(super) fn rounded(number: f64) -> f64 {
+    (number * 10_000.0).round() / 10_000.0
+}
+
+/// A figure over several runs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Spread<T> {
+    /// In half of the runs it is no more than this.
+    pub median: T,
+    /// In the run in which it is worst.
+    pub worst: T,
+    /// The least.
+    pub min: T,
+    /// The most.
+    pub max: T,
+}
+
+/// The figures of a workload over several runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Spreads {
+    /// In how many runs it was whole at some time.
+    pub whole: u32,
+    /// Ready replicas on spot nodes at the end.
+    pub spot_at_end: Spread<u32>,
+    /// Ready replicas on on-demand nodes at the end.
+    pub on_demand_at_end: Spread<u32>,
+    /// The fewest ready replicas.
+    pub fewest_ready: Spread<u32>,
+    /// How long fewer were ready than wanted.
+    pub below_seconds: Spread<f64>,
+    /// How long none was ready.
+    pub down_seconds: Spread<f64>,
+    /// Pods that were evicted.
+    pub evictions: Spread<u32>,
+    /// What the pods cost, as a share of what they would have cost on on-demand nodes.
+    pub cost: Spread<f64>,
+}
+
+impl Spreads {
+    /// Over the runs of a workload; there is at least one.
+    pub fn over(runs: &[&Figures]) -> Self {
+        Self {
+            whole: u32::try_from(runs.iter().filter(|run| run.whole_after_seconds.is_some()).count())
+                .unwrap_or(u32::MAX),
+            spot_at_end: low(runs.iter().map(|run| run.at_end.spot)),
+            on_demand_at_end: low(runs.iter().map(|run| run.at_end.on_demand + run.at_end.unknown)),
+            fewest_ready: low(runs.iter().map(|run| run.fewest_ready)),
+            below_seconds: high(runs.iter().map(|run| run.below_seconds)),
+            down_seconds: high(runs.iter().map(|run| run.down_seconds)),
+            evictions: high(runs.iter().map(|run| run.evictions)),
+            cost: high(runs.iter().map(|run| run.cost)),
+        }
+    }
+}
+
+/// Of a figure that is the worse the lower it is.
+fn low<T: Copy + PartialOrd>(figures: impl Iterator<Item = T>) -> Spread<T> {
+    let Spread { median, worst: _, min, max } = high(figures);
+    Spread { median, worst: min, min, max }
+}
+
+/// Of a figure that is the worse the higher it is.
+fn high<T: Copy + PartialOrd>(figures: impl Iterator<Item = T>) -> Spread<T> {
+    let mut figures: Vec<T> = figures.collect();
+    figures.sort_by(|a, b| a.partial_cmp(b).expect("figures are finite"));
+    let (first, last) = (figures[0], figures[figures.len() - 1]);
+    Spread { median: figures[(figures.len() - 1) / 2], worst: last, min: first, max: last }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_knows_which_end_is_worse() {
+        assert_eq!(high([3, 1, 2].into_iter()), Spread { median: 2, worst: 3, min: 1, max: 3 });
+        assert_eq!(low([3, 1, 2, 9].into_iter()), Spread { median: 2, worst: 1, min: 1, max: 9 });
+        assert_eq!(high([0.5].into_iter()).median.to_string(), "0.5");
+        assert!((rounded(1.0 / 3.0) - 0.3333).abs() < 1e-12);
+    }
+}
