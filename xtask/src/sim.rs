@@ -32,7 +32,9 @@ pub fn run(options: &SimOptions) -> Result<ExitCode> {
         (false, None) => vec![format!("--seeds={seeds}"), format!("--from={from}")],
     };
     let mut command = cargo();
-    command.args(["run", "--release", "--quiet", "--package", "spotalis-sim", "--"]).args(words);
+    command
+        .args(["run", "--release", "--quiet", "--package", "spotalis-sim", "--bin", "simulate-seeds", "--"])
+        .args(words);
     let status = command.status().context("cannot start cargo")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

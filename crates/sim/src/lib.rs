@@ -6,6 +6,7 @@
 //! run, to the byte. Nothing here is used by what it judges.
 
 pub mod chance;
+pub mod day;
 pub mod enumerate;
 pub mod judge;
 pub mod plan;
