@@ -3,14 +3,29 @@
 //! Nothing is parsed twice into types of its own: the cluster stores what was sent, and reads the few fields that it knows.
 //! A field of another type than it should have reads as absent; keeping such objects out is validation's business.
 
+use std::sync::OnceLock;
+
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::resource::Kind;
 
 /// An object as it is stored and sent. Never changed in place once it is in the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Object(Value);
+#[derive(Clone, Debug)]
+pub struct Object {
+    json: Value,
+    /// As it is sent, once somebody has asked: many are told of the same version.
+    text: OnceLock<Bytes>,
+}
+
+impl PartialEq for Object {
+    fn eq(&self, other: &Self) -> bool {
+        self.json == other.json
+    }
+}
+
+impl Eq for Object {}
 
 /// A reference to the object that something belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,28 +54,40 @@ fn step<'v>(value: &'v Value, part: &str) -> Option<&'v Value> {
 
 impl From<Value> for Object {
     fn from(value: Value) -> Self {
-        Self(value)
+        Self { json: value, text: OnceLock::new() }
     }
 }
 
 impl Object {
     /// As JSON.
     pub const fn json(&self) -> &Value {
-        &self.0
+        &self.json
     }
 
     /// As JSON, to make another version of it.
     pub fn into_json(self) -> Value {
-        self.0
+        self.json
+    }
+
+    /// As JSON in text. It is written once; clones of what is returned are the same bytes.
+    pub fn written(&self) -> &Bytes {
+        self.text.get_or_init(|| serde_json::to_vec(&self.json).expect("JSON is written as JSON").into())
     }
 
     /// What stands at a JSON pointer (RFC 6901); null if nothing does.
     pub fn at(&self, pointer: &str) -> &Value {
-        if pointer.contains('~') {
-            return self.0.pointer(pointer).unwrap_or(&NULL);
+        // Without escapes, no part needs to be copied: this is asked all the time.
+        let mut value = &self.json;
+        let mut rest = pointer.strip_prefix('/');
+        while let Some(parts) = rest {
+            let end = parts.bytes().position(|byte| matches!(byte, b'/' | b'~')).unwrap_or(parts.len());
+            if parts[end..].starts_with('~') {
+                return self.json.pointer(pointer).unwrap_or(&NULL);
+            }
+            let Some(next) = step(value, &parts[..end]) else { return &NULL };
+            (value, rest) = (next, parts.get(end + 1..));
         }
-        // The same without escapes, which needs no copy of each part: this is asked all the time.
-        pointer.split('/').skip(1).try_fold(&self.0, step).unwrap_or(&NULL)
+        value
     }
 
     /// A text at a pointer.

@@ -169,6 +169,11 @@ impl Judge {
         state.past.iter().filter_map(|(key, past)| Some((key.clone(), past.back()?.1.clone()))).collect()
     }
 
+    /// Whether nothing but its own doing stands in the way of a workload's moves.
+    pub fn is_free(&self, workload: &Workload) -> bool {
+        self.cluster.read(|store| facts::is_free(store, workload))
+    }
+
     /// A number that differs if anything that happened differs, and how many changes there were.
     pub fn digest(&self) -> (u64, u64) {
         let state = self.state.lock();
@@ -179,8 +184,9 @@ impl Judge {
 impl State {
     fn see(&mut self, store: &Store, change: &Change, now: Timestamp) {
         self.changes += 1;
-        let text = change.after.as_ref().or(change.before.as_ref()).map(|object| object.json().to_string());
-        for byte in text.unwrap_or_default().bytes().chain(change.revision.to_le_bytes()) {
+        let object = change.after.as_ref().or(change.before.as_ref());
+        let text = object.map_or(&[][..], |object| object.written());
+        for byte in text.iter().copied().chain(change.revision.to_le_bytes()) {
             self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
         match change.key.kind {
@@ -199,7 +205,7 @@ impl State {
                     self.look(store, &workload, now);
                 }
             }
-            Kind::Node | Kind::Namespace | Kind::PodDisruptionBudget => {
+            Kind::Node | Kind::Namespace if facts::matters(change.before.as_deref(), change.after.as_deref()) => {
                 let known: Vec<Workload> = self.past.keys().cloned().collect();
                 known.iter().for_each(|workload| self.look(store, workload, now));
             }
@@ -213,7 +219,9 @@ impl State {
             return;
         };
         let past = self.past.entry(workload.clone()).or_default();
-        past.push_back((now, facts));
+        if past.back().is_none_or(|(_, last)| *last != facts) {
+            past.push_back((now, facts));
+        }
         while past.get(1).is_some_and(|(since, _)| now.duration_since(*since) > LAG) {
             past.pop_front();
         }

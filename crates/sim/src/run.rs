@@ -233,7 +233,7 @@ impl Run {
         let Self { world, exchange, judge, config: _, processes, started: _, begun } = self;
         let now = world.cluster.now();
         for (workload, facts) in judge.workloads() {
-            if !facts.opted_in || facts.invalid || !facts.is_free {
+            if !facts.opted_in || facts.invalid || !judge.is_free(&workload) {
                 continue;
             }
             if !facts.is_exact() || facts.ready < facts.replicas {
