@@ -17,6 +17,17 @@ pub struct Object {
     json: Value,
     /// As it is sent, once somebody has asked: many are told of the same version.
     text: OnceLock<Bytes>,
+    known: OnceLock<Known>,
+}
+
+/// What controllers ask of every object all the time, read once.
+#[derive(Clone, Debug)]
+struct Known {
+    uid: Box<str>,
+    /// The UID of the controller.
+    controller: Option<Box<str>>,
+    deletion: Option<Timestamp>,
+    is_ready: bool,
 }
 
 impl PartialEq for Object {
@@ -42,6 +53,29 @@ pub struct Owner<'o> {
     pub is_controller: bool,
 }
 
+impl<'o> Owner<'o> {
+    fn of(reference: &'o Value) -> Self {
+        Self {
+            api_version: text(reference, "apiVersion"),
+            kind: text(reference, "kind"),
+            name: text(reference, "name"),
+            uid: text(reference, "uid"),
+            is_controller: is_controller(reference),
+        }
+    }
+}
+
+fn text<'v>(value: &'v Value, key: &str) -> &'v str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn is_controller(reference: &Value) -> bool {
+    reference.get("controller").and_then(Value::as_bool).unwrap_or(false)
+}
+
+/// The condition of pods and nodes that everybody asks about.
+const READY: &str = "Ready";
+
 static NULL: Value = Value::Null;
 
 fn step<'v>(value: &'v Value, part: &str) -> Option<&'v Value> {
@@ -54,7 +88,7 @@ fn step<'v>(value: &'v Value, part: &str) -> Option<&'v Value> {
 
 impl From<Value> for Object {
     fn from(value: Value) -> Self {
-        Self { json: value, text: OnceLock::new() }
+        Self { json: value, text: OnceLock::new(), known: OnceLock::new() }
     }
 }
 
@@ -132,7 +166,7 @@ impl Object {
 
     /// `metadata.uid`
     pub fn uid(&self) -> &str {
-        self.text("/metadata/uid").unwrap_or_default()
+        &self.known().uid
     }
 
     /// `metadata.resourceVersion`; 0 before it is stored.
@@ -152,7 +186,7 @@ impl Object {
 
     /// `metadata.deletionTimestamp`: when it is to be gone at the latest.
     pub fn deletion(&self) -> Option<Timestamp> {
-        self.time("/metadata/deletionTimestamp")
+        self.known().deletion
     }
 
     /// A label.
@@ -172,21 +206,18 @@ impl Object {
 
     /// All owners.
     pub fn owners(&self) -> impl Iterator<Item = Owner<'_>> {
-        self.list("/metadata/ownerReferences").iter().map(|owner| {
-            let text = |key: &str| owner.get(key).and_then(Value::as_str).unwrap_or_default();
-            Owner {
-                api_version: text("apiVersion"),
-                kind: text("kind"),
-                name: text("name"),
-                uid: text("uid"),
-                is_controller: owner.get("controller").and_then(Value::as_bool).unwrap_or(false),
-            }
-        })
+        self.list("/metadata/ownerReferences").iter().map(Owner::of)
     }
 
     /// The owner that is the controller of this.
     pub fn controller(&self) -> Option<Owner<'_>> {
-        self.owners().find(|owner| owner.is_controller)
+        let owners = self.list("/metadata/ownerReferences");
+        owners.iter().find(|owner| is_controller(owner)).map(Owner::of)
+    }
+
+    /// Whether the object with this UID is the controller of this.
+    pub fn is_controlled_by(&self, uid: &str) -> bool {
+        self.known().controller.as_deref() == Some(uid)
     }
 
     /// A condition of the status, by its type.
@@ -196,7 +227,20 @@ impl Object {
 
     /// Whether a condition of the status is `True`.
     pub fn has_condition(&self, type_: &str) -> bool {
+        if type_ == READY { self.known().is_ready } else { self.is_true(type_) }
+    }
+
+    fn is_true(&self, type_: &str) -> bool {
         self.condition(type_).is_some_and(|condition| condition["status"] == "True")
+    }
+
+    fn known(&self) -> &Known {
+        self.known.get_or_init(|| Known {
+            uid: self.text("/metadata/uid").unwrap_or_default().into(),
+            controller: self.controller().map(|owner| owner.uid.into()),
+            deletion: self.time("/metadata/deletionTimestamp"),
+            is_ready: self.is_true(READY),
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use crate::plan::{Event, Faults, Plan, Workload};
 const NODES: u32 = 10;
 /// Pods that a node takes.
 const ROOM: u32 = 60;
-/// Workloads, every fifth of them a StatefulSet.
+/// Workloads: every fifth is a StatefulSet, and every fifth has a budget.
 const WORKLOADS: u32 = 50;
 /// Replicas of each workload.
 const REPLICAS: u32 = 10;
@@ -32,6 +32,7 @@ pub fn plan(length: Duration) -> Plan {
         events: reclaims.take_while(|(at, _)| *at < calm_at).collect(),
         faults: Faults::These(BTreeMap::new()),
         calm_at,
+        stillness: REST,
     }
 }
 
@@ -43,7 +44,7 @@ fn workload(number: u32) -> Workload {
         opted_in: true,
         percentage: Some(70),
         floor: 1,
-        budget: number.is_multiple_of(2),
+        budget: number.is_multiple_of(5),
         hasty: number.is_multiple_of(3),
     }
 }

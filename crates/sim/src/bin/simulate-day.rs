@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use serde_json::{Value, json};
 use spotalis_sim::day;
 use spotalis_sim::run::{Outcome, run};
@@ -20,6 +21,9 @@ struct Args {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
 }
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let Args { hours, runs } = Args::parse();

@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use spotalis_sim::enumerate;
 use spotalis_sim::plan::Plan;
 use spotalis_sim::run::{Outcome, run};
@@ -32,6 +33,9 @@ struct Args {
     #[arg(long, default_value_t = 2)]
     jobs: u64,
 }
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let args = Args::parse();

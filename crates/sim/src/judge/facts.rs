@@ -82,10 +82,10 @@ pub(super) fn capacity_of(store: &Store, pod: &Object) -> Capacity {
     }
 }
 
-/// Whether a change of a node or a namespace can change what is so about a workload. Most are of their status.
+/// Whether a change of a node, a namespace or a ReplicaSet can change what is so about a workload. Most are of their status.
 pub(super) fn matters(before: Option<&Object>, after: Option<&Object>) -> bool {
     let differs = |part: &str| before.map(|object| object.at(part)) != after.map(|object| object.at(part));
-    differs("/metadata/labels") || differs("/metadata/annotations")
+    ["/metadata/labels", "/metadata/annotations", "/metadata/ownerReferences"].into_iter().any(differs)
 }
 
 impl Facts {
