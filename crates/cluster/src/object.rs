@@ -265,6 +265,7 @@ mod tests {
         assert_eq!((pod.name(), pod.namespace(), pod.uid(), pod.revision()), ("a", "b", "u", 7));
         assert_eq!((pod.label("example.com/k"), pod.annotation("example.com/k")), (Some("v"), None));
         assert_eq!(pod.controller().map(|owner| owner.uid), Some("o"));
+        assert!(pod.is_controlled_by("o") && !pod.is_controlled_by(""));
         assert!(pod.has_condition("Ready") && !pod.has_condition("PodScheduled"));
         assert_eq!(pod.created(), "2026-03-01T12:00:00Z".parse().unwrap());
         assert_eq!(pod.text("/metadata/labels/example.com~1k"), Some("v"));
@@ -273,6 +274,8 @@ mod tests {
             (Some("x"), None)
         );
         assert_eq!((pod.text("/metadata/name/x"), pod.at("").is_object()), (None, true));
+        assert_eq!((pod.text("/metadata/"), pod.text("/metadata/name/"), pod.text("metadata")), (None, None, None));
+        assert_eq!(pod.written().as_ref(), pod.json().to_string().as_bytes());
         assert_eq!((pod.deletion(), pod.generation(), pod.list("/spec/containers")), (None, 0, &[][..]));
     }
 }

@@ -145,7 +145,8 @@ impl Ord for PodKey {
     fn cmp(&self, other: &Self) -> Ordering {
         // Namespaces are shared, and most comparisons are within one.
         let of_namespace = || self.namespace.cmp(&other.namespace);
-        let of_namespace = if Arc::ptr_eq(&self.namespace, &other.namespace) { Ordering::Equal } else { of_namespace() };
+        let of_namespace =
+            if Arc::ptr_eq(&self.namespace, &other.namespace) { Ordering::Equal } else { of_namespace() };
         of_namespace.then_with(|| self.name.cmp(&other.name))
     }
 }

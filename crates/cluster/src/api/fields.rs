@@ -93,7 +93,10 @@ impl Fields {
                     term.value == "false"
                 }
                 Value::Null => term.value.is_empty(),
-                other => other.to_string() == term.value,
+                other => {
+                    let text = other.to_string();
+                    text == term.value
+                }
             };
             is_same != term.differs
         })

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         let outcome = run(&plan);
         told(&outcome, begun.elapsed(), cpu_seconds().zip(cpu).map(|(after, before)| after - before))
     });
-    let all = Value::from_iter(all);
+    let all: Value = all.collect();
     match writeln!(io::stdout().lock(), "{all}") {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
