@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use spotalis_bench::{Report, admission, cost, count, rollout, split};
+use spotalis_bench::{Report, admission, cost, count, day, rollout, split};
 
 /// What to measure.
 #[derive(Debug, Args)]
@@ -57,6 +57,12 @@ enum Bench {
     },
     /// Instructions of the admission path, by valgrind.
     Count,
+    /// A day in virtual time: 20 nodes, 50 workloads, 500 pods, two reclaims an hour.
+    Day {
+        /// Its hours.
+        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=24 * 7))]
+        hours: u32,
+    },
 }
 
 /// Measures and prints; fails if a figure is not what is wanted.
@@ -73,6 +79,7 @@ pub fn run(options: &BenchOptions) -> Result<()> {
             Bench::Memory { pods } => Box::pin(rollout::memory(pods)).await,
             Bench::Cost { minutes } => Box::pin(cost::run(Duration::from_mins(minutes))).await,
             Bench::Count => count::run(),
+            Bench::Day { hours } => day::run(hours).map(Some),
         }
     })?;
     let Some(report) = report else {

@@ -39,7 +39,9 @@ pub fn run(options: &SimOptions) -> Result<ExitCode> {
         (false, None, None) => vec![format!("--seeds={seeds}"), format!("--from={from}")],
     };
     let mut command = cargo();
-    command.args(["run", "--release", "--quiet", "--package", "spotalis-sim", "--"]).args(words);
+    command
+        .args(["run", "--release", "--quiet", "--package", "spotalis-sim", "--bin", "simulate-seeds", "--"])
+        .args(words);
     let status = command.status().context("cannot start cargo")?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))

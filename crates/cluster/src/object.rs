@@ -3,14 +3,40 @@
 //! Nothing is parsed twice into types of its own: the cluster stores what was sent, and reads the few fields that it knows.
 //! A field of another type than it should have reads as absent; keeping such objects out is validation's business.
 
+use std::sync::OnceLock;
+
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::resource::Kind;
 
 /// An object as it is stored and sent. Never changed in place once it is in the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Object(Value);
+#[derive(Clone, Debug)]
+pub struct Object {
+    json: Value,
+    /// As it is sent, once somebody has asked: many are told of the same version.
+    text: OnceLock<Bytes>,
+    known: OnceLock<Known>,
+}
+
+/// What controllers ask of every object all the time, read once.
+#[derive(Clone, Debug)]
+struct Known {
+    uid: Box<str>,
+    /// The UID of the controller.
+    controller: Option<Box<str>>,
+    deletion: Option<Timestamp>,
+    is_ready: bool,
+}
+
+impl PartialEq for Object {
+    fn eq(&self, other: &Self) -> bool {
+        self.json == other.json
+    }
+}
+
+impl Eq for Object {}
 
 /// A reference to the object that something belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +53,29 @@ pub struct Owner<'o> {
     pub is_controller: bool,
 }
 
+impl<'o> Owner<'o> {
+    fn of(reference: &'o Value) -> Self {
+        Self {
+            api_version: text(reference, "apiVersion"),
+            kind: text(reference, "kind"),
+            name: text(reference, "name"),
+            uid: text(reference, "uid"),
+            is_controller: is_controller(reference),
+        }
+    }
+}
+
+fn text<'v>(value: &'v Value, key: &str) -> &'v str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn is_controller(reference: &Value) -> bool {
+    reference.get("controller").and_then(Value::as_bool).unwrap_or(false)
+}
+
+/// The condition of pods and nodes that everybody asks about.
+const READY: &str = "Ready";
+
 static NULL: Value = Value::Null;
 
 fn step<'v>(value: &'v Value, part: &str) -> Option<&'v Value> {
@@ -39,28 +88,40 @@ fn step<'v>(value: &'v Value, part: &str) -> Option<&'v Value> {
 
 impl From<Value> for Object {
     fn from(value: Value) -> Self {
-        Self(value)
+        Self { json: value, text: OnceLock::new(), known: OnceLock::new() }
     }
 }
 
 impl Object {
     /// As JSON.
     pub const fn json(&self) -> &Value {
-        &self.0
+        &self.json
     }
 
     /// As JSON, to make another version of it.
     pub fn into_json(self) -> Value {
-        self.0
+        self.json
+    }
+
+    /// As JSON in text. It is written once; clones of what is returned are the same bytes.
+    pub fn written(&self) -> &Bytes {
+        self.text.get_or_init(|| serde_json::to_vec(&self.json).expect("JSON is written as JSON").into())
     }
 
     /// What stands at a JSON pointer (RFC 6901); null if nothing does.
     pub fn at(&self, pointer: &str) -> &Value {
-        if pointer.contains('~') {
-            return self.0.pointer(pointer).unwrap_or(&NULL);
+        // Without escapes, no part needs to be copied: this is asked all the time.
+        let mut value = &self.json;
+        let mut rest = pointer.strip_prefix('/');
+        while let Some(parts) = rest {
+            let end = parts.bytes().position(|byte| matches!(byte, b'/' | b'~')).unwrap_or(parts.len());
+            if parts[end..].starts_with('~') {
+                return self.json.pointer(pointer).unwrap_or(&NULL);
+            }
+            let Some(next) = step(value, &parts[..end]) else { return &NULL };
+            (value, rest) = (next, parts.get(end + 1..));
         }
-        // The same without escapes, which needs no copy of each part: this is asked all the time.
-        pointer.split('/').skip(1).try_fold(&self.0, step).unwrap_or(&NULL)
+        value
     }
 
     /// A text at a pointer.
@@ -105,7 +166,7 @@ impl Object {
 
     /// `metadata.uid`
     pub fn uid(&self) -> &str {
-        self.text("/metadata/uid").unwrap_or_default()
+        &self.known().uid
     }
 
     /// `metadata.resourceVersion`; 0 before it is stored.
@@ -125,7 +186,7 @@ impl Object {
 
     /// `metadata.deletionTimestamp`: when it is to be gone at the latest.
     pub fn deletion(&self) -> Option<Timestamp> {
-        self.time("/metadata/deletionTimestamp")
+        self.known().deletion
     }
 
     /// A label.
@@ -145,21 +206,18 @@ impl Object {
 
     /// All owners.
     pub fn owners(&self) -> impl Iterator<Item = Owner<'_>> {
-        self.list("/metadata/ownerReferences").iter().map(|owner| {
-            let text = |key: &str| owner.get(key).and_then(Value::as_str).unwrap_or_default();
-            Owner {
-                api_version: text("apiVersion"),
-                kind: text("kind"),
-                name: text("name"),
-                uid: text("uid"),
-                is_controller: owner.get("controller").and_then(Value::as_bool).unwrap_or(false),
-            }
-        })
+        self.list("/metadata/ownerReferences").iter().map(Owner::of)
     }
 
     /// The owner that is the controller of this.
     pub fn controller(&self) -> Option<Owner<'_>> {
-        self.owners().find(|owner| owner.is_controller)
+        let owners = self.list("/metadata/ownerReferences");
+        owners.iter().find(|owner| is_controller(owner)).map(Owner::of)
+    }
+
+    /// Whether the object with this UID is the controller of this.
+    pub fn is_controlled_by(&self, uid: &str) -> bool {
+        self.known().controller.as_deref() == Some(uid)
     }
 
     /// A condition of the status, by its type.
@@ -169,7 +227,20 @@ impl Object {
 
     /// Whether a condition of the status is `True`.
     pub fn has_condition(&self, type_: &str) -> bool {
+        if type_ == READY { self.known().is_ready } else { self.is_true(type_) }
+    }
+
+    fn is_true(&self, type_: &str) -> bool {
         self.condition(type_).is_some_and(|condition| condition["status"] == "True")
+    }
+
+    fn known(&self) -> &Known {
+        self.known.get_or_init(|| Known {
+            uid: self.text("/metadata/uid").unwrap_or_default().into(),
+            controller: self.controller().map(|owner| owner.uid.into()),
+            deletion: self.time("/metadata/deletionTimestamp"),
+            is_ready: self.is_true(READY),
+        })
     }
 }
 
@@ -194,6 +265,7 @@ mod tests {
         assert_eq!((pod.name(), pod.namespace(), pod.uid(), pod.revision()), ("a", "b", "u", 7));
         assert_eq!((pod.label("example.com/k"), pod.annotation("example.com/k")), (Some("v"), None));
         assert_eq!(pod.controller().map(|owner| owner.uid), Some("o"));
+        assert!(pod.is_controlled_by("o") && !pod.is_controlled_by(""));
         assert!(pod.has_condition("Ready") && !pod.has_condition("PodScheduled"));
         assert_eq!(pod.created(), "2026-03-01T12:00:00Z".parse().unwrap());
         assert_eq!(pod.text("/metadata/labels/example.com~1k"), Some("v"));
@@ -202,6 +274,8 @@ mod tests {
             (Some("x"), None)
         );
         assert_eq!((pod.text("/metadata/name/x"), pod.at("").is_object()), (None, true));
+        assert_eq!((pod.text("/metadata/"), pod.text("/metadata/name/"), pod.text("metadata")), (None, None, None));
+        assert_eq!(pod.written().as_ref(), pod.json().to_string().as_bytes());
         assert_eq!((pod.deletion(), pod.generation(), pod.list("/spec/containers")), (None, 0, &[][..]));
     }
 }

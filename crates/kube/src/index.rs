@@ -14,6 +14,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -132,12 +133,28 @@ impl fmt::Display for WorkloadKey {
 }
 
 /// A pod's identity within the index.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodKey {
     /// Its namespace.
     pub namespace: Arc<str>,
     /// Its name.
     pub name: Arc<str>,
+}
+
+impl Ord for PodKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // Namespaces are shared, and most comparisons are within one.
+        let of_namespace = || self.namespace.cmp(&other.namespace);
+        let of_namespace =
+            if Arc::ptr_eq(&self.namespace, &other.namespace) { Ordering::Equal } else { of_namespace() };
+        of_namespace.then_with(|| self.name.cmp(&other.name))
+    }
+}
+
+impl PartialOrd for PodKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// A watched kind.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::plan::{Event, Faults, Plan, Workload};
+use crate::plan::{Event, Faults, Plan, STILLNESS, Workload};
 use crate::run::run;
 use crate::wire::Call;
 
@@ -44,6 +44,7 @@ pub fn quiet() -> Plan {
         events,
         faults: Faults::These(BTreeMap::new()),
         calm_at: Duration::from_mins(5),
+        stillness: STILLNESS,
     }
 }
 

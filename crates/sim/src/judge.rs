@@ -77,6 +77,8 @@ struct State {
     holder: String,
     digest: u64,
     changes: u64,
+    /// When anything but a Lease changed last.
+    stirred: Timestamp,
 }
 
 /// What was found when a request arrived, for when it is done.
@@ -98,6 +100,7 @@ impl Judge {
             holder: String::new(),
             digest: 0xcbf2_9ce4_8422_2325,
             changes: 0,
+            stirred: cluster.now(),
         };
         let state = Arc::new(Mutex::new(state));
         let (seen, clock) = (state.clone(), cluster.clock());
@@ -118,14 +121,14 @@ impl Judge {
                 .push(format!("P15: process {} asked to {} {}/{}", call.process, call.site, call.namespace, call.name));
         }
         let now = self.cluster.now();
-        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let body = || -> Value { serde_json::from_slice(body).unwrap_or_default() };
         let eviction = match call.site.as_str() {
             "create pods/eviction" => {
                 let state = self.state.lock();
-                self.cluster.read(|store| state.judge_eviction(store, call, &body, now, &mut wrongs))
+                self.cluster.read(|store| state.judge_eviction(store, call, &body(), now, &mut wrongs))
             }
             "patch pods" => {
-                self.cluster.read(|store| judge_seating(store, call, &body, &mut wrongs));
+                self.cluster.read(|store| judge_seating(store, call, &body(), &mut wrongs));
                 None
             }
             _ => None,
@@ -169,6 +172,16 @@ impl Judge {
         state.past.iter().filter_map(|(key, past)| Some((key.clone(), past.back()?.1.clone()))).collect()
     }
 
+    /// Whether nothing but its own doing stands in the way of a workload's moves.
+    pub fn is_free(&self, workload: &Workload) -> bool {
+        self.cluster.read(|store| facts::is_free(store, workload))
+    }
+
+    /// Since when nothing has changed but Leases.
+    pub fn still_since(&self) -> Timestamp {
+        self.state.lock().stirred
+    }
+
     /// A number that differs if anything that happened differs, and how many changes there were.
     pub fn digest(&self) -> (u64, u64) {
         let state = self.state.lock();
@@ -178,9 +191,14 @@ impl Judge {
 
 impl State {
     fn see(&mut self, store: &Store, change: &Change, now: Timestamp) {
+        let matters = || facts::matters(change.before.as_deref(), change.after.as_deref());
         self.changes += 1;
-        let text = change.after.as_ref().or(change.before.as_ref()).map(|object| object.json().to_string());
-        for byte in text.unwrap_or_default().bytes().chain(change.revision.to_le_bytes()) {
+        if change.key.kind != Kind::Lease {
+            self.stirred = now;
+        }
+        let object = change.after.as_ref().or(change.before.as_ref());
+        let text = object.map_or(&[][..], |object| object.written());
+        for byte in text.iter().copied().chain(change.revision.to_le_bytes()) {
             self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
         match change.key.kind {
@@ -193,13 +211,14 @@ impl State {
                 holder.clone_into(&mut self.holder);
             }
             Kind::Deployment | Kind::StatefulSet => self.look(store, &change.key, now),
+            Kind::ReplicaSet if !matters() => {}
             Kind::Pod | Kind::ReplicaSet => {
                 let object = change.after.as_ref().or(change.before.as_ref());
                 if let Some(workload) = object.and_then(|object| facts::workload_of(store, object)) {
                     self.look(store, &workload, now);
                 }
             }
-            Kind::Node | Kind::Namespace | Kind::PodDisruptionBudget => {
+            Kind::Node | Kind::Namespace if matters() => {
                 let known: Vec<Workload> = self.past.keys().cloned().collect();
                 known.iter().for_each(|workload| self.look(store, workload, now));
             }
@@ -213,7 +232,9 @@ impl State {
             return;
         };
         let past = self.past.entry(workload.clone()).or_default();
-        past.push_back((now, facts));
+        if past.back().is_none_or(|(_, last)| *last != facts) {
+            past.push_back((now, facts));
+        }
         while past.get(1).is_some_and(|(since, _)| now.duration_since(*since) > LAG) {
             past.pop_front();
         }
@@ -339,5 +360,5 @@ fn judge_seating(store: &Store, call: &Call, body: &Value, wrongs: &mut Vec<Stri
     }
 }
 
-/// How long after its last fault a run is given to come to rest.
+/// How long after its last fault a run is given to come to rest, at most.
 pub const REST: Duration = Duration::from_mins(45);

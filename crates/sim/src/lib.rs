@@ -8,6 +8,7 @@
 pub mod catalogue;
 pub mod chance;
 pub mod compare;
+pub mod day;
 pub mod embedded;
 pub mod enumerate;
 pub mod expect;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::chance::Chance;
+use crate::judge::REST;
 use crate::wire::{Call, Fate, Fault};
 use crate::world::NAMESPACE;
 
@@ -31,6 +32,8 @@ pub struct Plan {
     pub faults: Faults,
     /// When nothing happens and nothing goes wrong any more.
     pub calm_at: Duration,
+    /// How long after that nothing has to have changed before a run may end sooner than after [`REST`].
+    pub stillness: Duration,
 }
 
 /// What goes wrong with requests.
@@ -97,8 +100,11 @@ pub enum Event {
     CutOff(u32, u32),
 }
 
+/// Longer than Spotalis waits for anything where all is as it should be: the longest is ten minutes.
+pub const STILLNESS: Duration = Duration::from_mins(15);
+
 impl Plan {
-    /// The plan of a seed.
+    /// The plan of a seed. Every eighth rests to the end.
     pub fn of(seed: u64) -> Self {
         let mut chance = Chance::of(seed);
         let workloads: Vec<Workload> = (0..chance.between(1, 4)).map(|number| workload(&mut chance, number)).collect();
@@ -124,6 +130,7 @@ impl Plan {
             events,
             faults: Faults::Random { seed: chance.fork().between(0, u32::MAX).into(), per_mille },
             calm_at,
+            stillness: if seed.is_multiple_of(8) { REST } else { STILLNESS },
         }
     }
 }
@@ -258,7 +265,7 @@ impl Fate for These {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, processes, clocks, nodes: (nodes, room), workloads, events, faults, calm_at } = self;
+        let Self { seed, processes, clocks, nodes: (nodes, room), workloads, events, faults, calm_at, stillness: _ } = self;
         writeln!(
             f,
             "seed {seed}: {processes} processes (clocks {clocks:?} ms ahead), {nodes} nodes of each type for {room} pods, calm at {calm_at:?}"

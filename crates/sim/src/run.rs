@@ -22,6 +22,9 @@ const RESTART: Duration = Duration::from_secs(3);
 /// In the last part of a run nothing may be moved any more.
 const QUIET: SignedDuration = SignedDuration::from_mins(10);
 
+/// How often it is looked whether all is at rest.
+const LOOK: Duration = Duration::from_mins(1);
+
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -236,35 +239,59 @@ impl Run {
         });
     }
 
-    /// Nothing happens any more; everything has to come to rest.
+    /// Nothing happens any more; everything has to come to rest. Where it has, and nothing stirs, nothing but Leases would
+    /// change until the end.
     async fn rest(&mut self, plan: &Plan) {
-        sleep_until(self.begun + plan.calm_at + REST).await;
+        let (calm, end) = (self.world.cluster.now(), self.begun + plan.calm_at + REST);
+        loop {
+            let still = self.world.cluster.now().duration_since(self.judge.still_since().max(calm));
+            let missing = plan.stillness.saturating_sub(still.unsigned_abs());
+            if Instant::now() >= end || missing.is_zero() && self.unrest().is_empty() {
+                return;
+            }
+            sleep_until(end.min(Instant::now() + missing.max(LOOK))).await;
+        }
     }
 
-    fn close(self) -> Outcome {
-        let Self { world, exchange: _, judge, config: _, processes, clocks: _, started: _, begun } = self;
+    /// What is not yet as it should be in the end; also what stands in its way, for it may go.
+    fn unrest(&self) -> Vec<String> {
+        let workloads = self.judge.workloads().into_iter();
+        let blocked = workloads.filter(|(workload, facts)| facts.opted_in && !self.judge.is_free(workload));
+        blocked.map(|(workload, _)| format!("{} is blocked", workload.name)).chain(self.wrongs()).collect()
+    }
+
+    /// What would be wrong if this were the end.
+    fn wrongs(&self) -> Vec<String> {
+        let Self { world, exchange: _, judge, config: _, processes, clocks: _, started: _, begun: _ } = self;
         let now = world.cluster.now();
+        let mut wrongs = Vec::new();
         for (workload, facts) in judge.workloads() {
-            if !facts.opted_in || facts.invalid || !facts.is_free {
+            if !facts.opted_in || facts.invalid || !judge.is_free(&workload) {
                 continue;
             }
             if !facts.is_exact() || facts.ready < facts.replicas {
-                judge.complain(&format!("P10: {} is not at rest where it should be: {facts}", workload.name));
+                wrongs.push(format!("P10: {} is not at rest where it should be: {facts}", workload.name));
             }
         }
         for eviction in judge.evictions().into_iter().filter(|eviction| now.duration_since(eviction.at) < QUIET) {
-            judge.complain(&format!("P11: {} is still moved at {}", eviction.workload.name, eviction.at));
+            wrongs.push(format!("P11: {} is still moved at {}", eviction.workload.name, eviction.at));
         }
         for process in processes.values() {
             let left = process.metric("spotalis_admission_reservations");
             if left > 0.0 {
-                judge.complain(&format!("P8: process {} holds {left} reservations", process.number()));
+                wrongs.push(format!("P8: process {} holds {left} reservations", process.number()));
             }
         }
         let leading = processes.values().filter(|process| process.metric("spotalis_leader") > 0.0).count();
         if leading != 1 {
-            judge.complain(&format!("P7: {leading} of {} processes lead", processes.len()));
+            wrongs.push(format!("P7: {leading} of {} processes lead", processes.len()));
         }
+        wrongs
+    }
+
+    fn close(self) -> Outcome {
+        self.wrongs().iter().for_each(|wrong| self.judge.complain(wrong));
+        let Self { world, exchange: _, judge, config: _, processes: _processes, clocks: _, started: _, begun } = self;
         let (digest, changes) = judge.digest();
         Outcome {
             wrongs: judge.wrongs(),

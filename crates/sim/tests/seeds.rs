@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use spotalis_config::Config;
 use spotalis_sim::enumerate;
-use spotalis_sim::judge::{Judge, Rules};
+use spotalis_sim::judge::{Judge, REST, Rules};
 use spotalis_sim::plan::Plan;
 use spotalis_sim::run::run;
 use spotalis_sim::wire::{ADMIT, ASK, Calm, Exchange, Requests};
@@ -21,8 +21,23 @@ fn a_few_seeds_are_right() {
     for seed in 0..4 {
         let outcome = run(&Plan::of(seed));
         assert_eq!(outcome.wrongs, [""; 0], "seed {seed}");
-        assert!(outcome.took > Duration::from_mins(45), "it rests to the end");
     }
+}
+
+#[test]
+fn a_run_ends_sooner_only_if_all_is_at_rest() {
+    let plan = enumerate::quiet();
+    let rested = run(&plan);
+    assert_eq!(rested.wrongs, [""; 0]);
+    assert!(rested.took >= plan.calm_at + plan.stillness, "{:?}", rested.took);
+    assert!(rested.took < plan.calm_at + REST, "nothing stirs: {:?}", rested.took);
+    // Most of its pods find no place, and nothing changes about that.
+    let crowded = run(&Plan { nodes: (2, 1), ..plan.clone() });
+    assert_eq!(crowded.took, plan.calm_at + REST);
+    assert!(crowded.wrongs.iter().any(|wrong| wrong.contains("P10")), "{:?}", crowded.wrongs);
+    let to_the_end = run(&Plan { stillness: REST, ..plan.clone() });
+    assert_eq!(to_the_end.took, plan.calm_at + REST);
+    assert_eq!(to_the_end.evictions, rested.evictions, "nothing more was done");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod cost;
 pub mod count;
+pub mod day;
 mod handler;
 mod load;
 mod process;

@@ -131,8 +131,17 @@ fn zero(type_: &Type) -> Value {
 
 /// A struct of which nothing is said.
 fn empty(type_: &'static Struct) -> Value {
-    let shown = type_.fields.iter().filter(|field| !skipped(field, &absent(field)));
-    Value::Object(shown.map(|field| (field.name.to_owned(), absent(field))).collect())
+    Value::Object(
+        shown(type_).iter().map(|(place, value)| (type_.fields[*place].name.to_owned(), value.clone())).collect(),
+    )
+}
+
+/// What is written of fields of which nothing is said.
+fn shown(type_: &'static Struct) -> &'static [(usize, Value)] {
+    type_.shown(|| {
+        let absent = type_.fields.iter().enumerate().map(|(place, field)| (place, absent(field)));
+        absent.filter(|(place, value)| !skipped(&type_.fields[*place], value)).collect()
+    })
 }
 
 fn absent(field: &Field) -> Value {
@@ -160,31 +169,40 @@ fn skipped(field: &Field, value: &Value) -> bool {
 
 impl Decoder {
     fn fields(&mut self, value: Value, type_: &'static Struct) -> Result<Value, String> {
-        let mut sent = match value {
+        let sent = match value {
             Value::Object(sent) => sent,
             Value::Null => return Ok(empty(type_)),
             other => return Err(self.mismatch(&other, &Type::Struct(type_.name), type_)),
         };
-        let mut kept = Map::new();
-        for field in &type_.fields {
-            let value = match sent.remove(field.name) {
-                None | Some(Value::Null) => absent(field),
-                Some(value) => {
-                    self.path.push(Step::Field(field.name));
-                    let value = self.value(value, &field.type_, type_)?;
-                    self.path.pop();
-                    value
-                }
-            };
-            if !skipped(field, &value) {
-                kept.insert(field.name.to_owned(), value);
+        let (mut said, mut unknown) = (Vec::with_capacity(sent.len()), Vec::new());
+        for (name, value) in sent {
+            match type_.place(&name) {
+                // Null says nothing.
+                Some(place) if !value.is_null() => said.push((place, name, value)),
+                Some(_) => {}
+                None => unknown.push(name),
             }
         }
-        for name in sent.keys() {
-            let path = self.exact(name);
+        // In the order of the type, for the first error is the one that is told.
+        said.sort_unstable_by_key(|(place, _, _)| *place);
+        let unsaid =
+            shown(type_).iter().filter(|(place, _)| said.binary_search_by_key(place, |(said, _, _)| *said).is_err());
+        let mut kept: Vec<(String, Value)> =
+            unsaid.map(|(place, value)| (type_.fields[*place].name.to_owned(), value.clone())).collect();
+        for (place, name, value) in said {
+            let field = &type_.fields[place];
+            self.path.push(Step::Field(field.name));
+            let value = self.value(value, &field.type_, type_)?;
+            self.path.pop();
+            if !skipped(field, &value) {
+                kept.push((name, value));
+            }
+        }
+        for name in unknown {
+            let path = self.exact(&name);
             self.unknown.push(format!("unknown field \"{path}\""));
         }
-        Ok(Value::Object(kept))
+        Ok(Value::Object(kept.into_iter().collect()))
     }
 
     fn value(&mut self, value: Value, type_: &Type, within: &'static Struct) -> Result<Value, String> {

@@ -13,6 +13,8 @@ pub(crate) struct Fields(Vec<Term>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Term {
     field: String,
+    /// Where it stands, as a JSON pointer.
+    pointer: String,
     /// `!=`
     differs: bool,
     value: String,
@@ -78,22 +80,25 @@ impl Fields {
                 }
             });
         }
-        Ok(Term { field: field.to_owned(), differs: operator == "!=", value: value.to_owned() })
+        let pointer = format!("/{}", field.replace('.', "/"));
+        Ok(Term { field: field.to_owned(), pointer, differs: operator == "!=", value: value.to_owned() })
     }
 
     /// Whether an object matches.
     pub(crate) fn matches(&self, object: &Object) -> bool {
         self.0.iter().all(|term| {
-            let pointer = format!("/{}", term.field.replace('.', "/"));
-            let value = match object.at(&pointer) {
-                Value::String(text) => text.clone(),
+            let is_same = match object.at(&term.pointer) {
+                Value::String(text) => *text == term.value,
                 Value::Null if matches!(term.field.as_str(), "spec.unschedulable" | "spec.hostNetwork") => {
-                    "false".to_owned()
+                    term.value == "false"
                 }
-                Value::Null => String::new(),
-                other => other.to_string(),
+                Value::Null => term.value.is_empty(),
+                other => {
+                    let text = other.to_string();
+                    text == term.value
+                }
             };
-            (value == term.value) != term.differs
+            is_same != term.differs
         })
     }
 

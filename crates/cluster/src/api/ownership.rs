@@ -94,8 +94,12 @@ pub(crate) fn set(object: &mut Value, mut managers: Vec<Entry>) {
     put_meta(object, "managedFields", (!entries.is_empty()).then(|| entries.into()));
 }
 
+fn kind(object: &Value) -> Option<Kind> {
+    Kind::of_object(object["apiVersion"].as_str()?, object["kind"].as_str()?)
+}
+
 fn shape(object: &Value) -> Shape<'static> {
-    Shape::of_object(Object::from(object.clone()).kind().and_then(schema::of_kind))
+    Shape::of_object(kind(object).and_then(schema::of_kind))
 }
 
 /// Dates the entries that an apply made at creation.
@@ -120,7 +124,7 @@ pub(crate) fn written(old: &Value, new: &Value, shape: &Shape<'_>) -> FieldSet {
 
 /// Counts a creation.
 pub(crate) fn begin(object: &mut Value, manager: &str, now: Timestamp) {
-    let kind = Object::from(object.clone()).kind();
+    let kind = kind(object);
     let fields = written(&blank(kind), object, &shape(object));
     let has_status = kind.is_some_and(|kind| kind.resource().subresources.contains(&"status"));
     let fields = fields.without_bookkeeping();

@@ -56,6 +56,9 @@ impl Query {
 
 /// Percent-decoded; what is no code stays as it is.
 pub(crate) fn decoded(text: &str) -> String {
+    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        return text.to_owned();
+    }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {

@@ -90,14 +90,16 @@ impl Form {
     }
 
     /// An object as it is sent.
-    pub(crate) fn object(self, object: &Value) -> Vec<u8> {
-        let bytes = match self {
-            Self::Whole => serde_json::to_vec(object),
-            Self::Metadata => serde_json::to_vec(&json!({
-                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"],
-            })),
-        };
-        bytes.expect("JSON is written as JSON")
+    pub(crate) fn object(self, object: &Object) -> Bytes {
+        match self {
+            Self::Whole => object.written().clone(),
+            Self::Metadata => {
+                let metadata = object.at("/metadata");
+                let partial =
+                    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
+                partial.to_string().into()
+            }
+        }
     }
 
     /// Many of them. In lists of the kinds that are not custom resources, `kind` and `apiVersion` are said once.
@@ -130,7 +132,7 @@ impl Form {
                     }
                     text.push(b'}');
                 }
-                (form, item) => text.extend(form.object(item)),
+                (form, _) => text.extend_from_slice(&form.object(item)),
             }
         }
         text.extend_from_slice(b"]}");
@@ -139,7 +141,7 @@ impl Form {
 }
 
 /// A JSON answer.
-pub(crate) fn respond(code: u16, bytes: Vec<u8>, warnings: &[String]) -> Response<Body> {
+pub(crate) fn respond(code: u16, bytes: impl Into<Bytes>, warnings: &[String]) -> Response<Body> {
     let mut response = Response::new(Body::whole(bytes.into()));
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -3,7 +3,9 @@
 //! A table, read once from `schema.txt`, which is made from Kubernetes' own types (`schema/main.go`). It decides nothing.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
+
+use serde_json::Value;
 
 use crate::resource::Kind;
 
@@ -67,11 +69,22 @@ pub(crate) struct Struct {
     pub atomic: bool,
     pub fields: Vec<Field>,
     by_name: BTreeMap<&'static str, usize>,
+    shown: OnceLock<Vec<(usize, Value)>>,
 }
 
 impl Struct {
     pub(crate) fn field(&self, name: &str) -> Option<&Field> {
-        self.by_name.get(name).map(|index| &self.fields[*index])
+        self.place(name).map(|place| &self.fields[place])
+    }
+
+    /// Where a field stands among the fields.
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    /// What is written of fields of which nothing is said, by their places; asked for once.
+    pub(crate) fn shown(&self, ask: impl FnOnce() -> Vec<(usize, Value)>) -> &[(usize, Value)] {
+        self.shown.get_or_init(ask)
     }
 }
 
@@ -119,7 +132,8 @@ fn parse(text: &'static str) -> BTreeMap<&'static str, Struct> {
             let mut words = line.split(' ');
             let name = words.next().unwrap_or_default();
             let atomic = words.next() == Some("map=atomic");
-            if let Some(done) = current.replace(Struct { name, atomic, fields: Vec::new(), by_name: BTreeMap::new() }) {
+            let (fields, by_name, shown) = (Vec::new(), BTreeMap::new(), OnceLock::new());
+            if let Some(done) = current.replace(Struct { name, atomic, fields, by_name, shown }) {
                 types.insert(done.name, done);
             }
         }

@@ -151,10 +151,10 @@ fn record(cluster: &Cluster, request: Request, code: u16) {
 
 fn written(reply: Reply, form: Form) -> Response<Body> {
     let (code, bytes) = match reply.outcome {
-        Outcome::Object(code, object) => (code, form.object(object.json())),
-        Outcome::Json(code, json) => (code, json.to_string().into_bytes()),
-        Outcome::List(bytes) => (200, bytes),
-        Outcome::Stream(body) => return respond(200, Vec::new(), &reply.warnings).map(|_| body),
+        Outcome::Object(code, object) => (code, form.object(&object)),
+        Outcome::Json(code, json) => (code, json.to_string().into()),
+        Outcome::List(bytes) => (200, bytes.into()),
+        Outcome::Stream(body) => return respond(200, Bytes::new(), &reply.warnings).map(|_| body),
     };
     respond(code, bytes, &reply.warnings)
 }

@@ -21,6 +21,7 @@ use super::status::Status;
 use super::{decode, schema};
 use crate::cluster::Cluster;
 use crate::object::Object;
+use crate::resource::Kind;
 use crate::store::{Change, Store, at_revision};
 
 /// How often who asked for bookmarks gets one.
@@ -38,6 +39,8 @@ struct Watcher {
     /// What was already looked at.
     seen: u64,
     ready: Vec<u8>,
+    /// An object of which nothing is said: what a bookmark is, but for its revision.
+    blank: Value,
     deadline: Instant,
     /// When the next bookmark is due, if they are wanted.
     bookmark: Option<Instant>,
@@ -49,6 +52,15 @@ fn next_bookmark(now: Instant, deadline: Instant) -> Instant {
     let regular = now + BOOKMARKS;
     let last = deadline.checked_sub(FAREWELL).filter(|last| *last > now);
     last.map_or(regular, |last| regular.min(last))
+}
+
+fn blank(kind: Kind) -> Value {
+    let mut object =
+        schema::of_kind(kind).and_then(|type_| decode::normalized(json!({}), type_).ok()).unwrap_or_else(|| json!({}));
+    let row = kind.resource();
+    object["kind"] = row.name.into();
+    object["apiVersion"] = row.api_version().into();
+    object
 }
 
 impl Cluster {
@@ -65,6 +77,7 @@ impl Cluster {
             form,
             seen: from,
             ready: Vec::new(),
+            blank: blank(request.target.kind),
             deadline,
             bookmark: options.bookmarks.then(|| next_bookmark(now, deadline)),
             ended: false,
@@ -82,7 +95,7 @@ impl Watcher {
             let there = store.list(self.target.kind, self.target.scope());
             let there: Vec<Arc<Object>> = there.filter(|object| self.selection.matches(object)).cloned().collect();
             for object in there {
-                self.event("ADDED", object.json());
+                self.event("ADDED", &object);
             }
             self.seen = store.revision();
             if marked {
@@ -93,25 +106,22 @@ impl Watcher {
         }
     }
 
-    fn event(&mut self, type_: &str, object: &Value) {
-        self.ready.extend(format!("{{\"type\":\"{type_}\",\"object\":").into_bytes());
-        self.ready.extend(self.form.object(object));
+    fn event(&mut self, type_: &str, object: &Object) {
+        for part in ["{\"type\":\"", type_, "\",\"object\":"] {
+            self.ready.extend_from_slice(part.as_bytes());
+        }
+        self.ready.extend_from_slice(&self.form.object(object));
         self.ready.extend_from_slice(b"}\n");
     }
 
     /// A bookmark: everything up to here was told.
     fn mark(&mut self, initial_end: bool) {
-        let row = self.target.kind.resource();
-        let mut object = schema::of_kind(self.target.kind)
-            .and_then(|type_| decode::normalized(json!({}), type_).ok())
-            .unwrap_or_else(|| json!({}));
-        object["kind"] = row.name.into();
-        object["apiVersion"] = row.api_version().into();
+        let mut object = self.blank.clone();
         object["metadata"] = json!({"resourceVersion": self.seen.to_string()});
         if initial_end {
             object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        self.event("BOOKMARK", &object);
+        self.event("BOOKMARK", &Object::from(object));
         self.bookmark = self.bookmark.map(|_| next_bookmark(Instant::now(), self.deadline));
     }
 
@@ -125,9 +135,9 @@ impl Watcher {
         let seen = |object: &Option<Arc<Object>>| object.clone().filter(|object| self.selection.matches(object));
         match (seen(before), seen(after)) {
             (None, None) => {}
-            (None, Some(after)) => self.event("ADDED", after.json()),
-            (Some(_), Some(after)) => self.event("MODIFIED", after.json()),
-            (Some(before), None) => self.event("DELETED", at_revision(&before, *revision).json()),
+            (None, Some(after)) => self.event("ADDED", &after),
+            (Some(_), Some(after)) => self.event("MODIFIED", &after),
+            (Some(before), None) => self.event("DELETED", &at_revision(&before, *revision)),
         }
     }
 

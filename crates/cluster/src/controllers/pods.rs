@@ -74,7 +74,7 @@ pub fn controller_reference(owner: &Object) -> Value {
 
 /// Whether an object is controlled by this one, the very one and not a namesake.
 pub fn is_controlled_by(object: &Object, owner: &Object) -> bool {
-    object.controller().is_some_and(|controller| controller.uid == owner.uid())
+    object.is_controlled_by(owner.uid())
 }
 
 /// Sets a condition of an object's status, in place of the one of its type.

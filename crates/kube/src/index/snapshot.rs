@@ -1,6 +1,6 @@
 //! What the decisions ask for: one workload with its pods, and whether a replacement would find room.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -199,25 +199,27 @@ impl Index {
         // In doubt a pod is marked as well, and has no slot: it proves nothing about where the next one would go.
         let marked = |pod: &PodRecord| pod.mark.is_some() && pod.mark != copied && pod.slot.is_some();
         let mut matching = MatchingBudgets::default();
-        let mut active: Vec<Pod> = pods
+        let mut active = Vec::with_capacity(pods.len());
+        let views = pods
             .iter()
             .filter(|(_, pod)| pod.active())
-            .map(|(pod_key, pod)| Pod {
+            .map(|(pod_key, pod)| (pod_key, pod, Self::slot_of(key, record, pod_key, pod)))
+            .map(|(pod_key, pod, slot)| Pod {
                 name: pod_key.name.clone(),
                 uid: pod.uid.clone(),
                 capacity: self.capacity_of(pod),
                 steered: pod.expected.filter(|_| marked(pod)),
-                slot: Self::slot_of(key, record, pod_key, pod),
+                slot,
                 deletion_cost: pod.deletion_cost,
                 marked: marked(pod),
                 ready: pod.ready,
-                keeps_revision: keeps_revision(key.kind, record, pod, Self::slot_of(key, record, pod_key, pod)),
+                keeps_revision: keeps_revision(key.kind, record, pod, slot),
                 kept: pod.kept,
                 created: pod.created,
                 budgets: self.budgets(&mut matching, &key.namespace, pod),
                 neighbours: pod.node.as_deref().and_then(|node| neighbours.get(node)).copied().unwrap_or(0),
-            })
-            .collect();
+            });
+        active.extend(views);
         active.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
         Snapshot { pods: active, last_change, ..counted }
     }
@@ -237,7 +239,7 @@ impl Index {
         if pod.pending || pod.node.is_none() {
             return Budgets::None;
         }
-        let names = matching.0.entry(pod.labels.clone()).or_insert_with(|| {
+        let names = matching.of(&pod.labels, || {
             self.pdbs
                 .range((namespace.clone(), "".into())..)
                 .take_while(|((of, _), _)| of == namespace)
@@ -245,7 +247,7 @@ impl Index {
                 .map(|((_, name), _)| name.clone())
                 .collect()
         });
-        match names.as_slice() {
+        match names {
             [] => Budgets::None,
             [name] => Budgets::One { name: name.clone(), allows: self.budget_allows(namespace, name, pod.ready) },
             [_, ..] => Budgets::Several,
@@ -345,9 +347,25 @@ fn given_way(amendment: Amendment<'_>) -> Vec<Box<str>> {
     keys
 }
 
-/// Names of the budgets that select each label set: pods of one revision share theirs.
+/// Names of the budgets that select the label sets met last: those of one revision, steered this way and that. Pods of a
+/// StatefulSet have a label set each, and to remember more would find none of them.
 #[derive(Default)]
-struct MatchingBudgets(BTreeMap<Arc<Labels>, Vec<Arc<str>>>);
+struct MatchingBudgets(VecDeque<(Arc<Labels>, Vec<Arc<str>>)>);
+
+impl MatchingBudgets {
+    const REMEMBERED: usize = 4;
+
+    fn of(&mut self, labels: &Arc<Labels>, find: impl FnOnce() -> Vec<Arc<str>>) -> &[Arc<str>] {
+        // Equal label sets are shared.
+        let known = self.0.iter().position(|(known, _)| Arc::ptr_eq(known, labels));
+        let place = known.unwrap_or_else(|| {
+            self.0.truncate(Self::REMEMBERED - 1);
+            self.0.push_front((labels.clone(), find()));
+            0
+        });
+        &self.0[place].1
+    }
+}
 
 fn empty_snapshot(record: &WorkloadRecord, kind: WorkloadKind) -> Snapshot {
     let deciding = |problem: &&Problem| {

@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use spotalis_sim::plan::Plan;
 use spotalis_sim::play::Terms;
 use spotalis_sim::run::{Outcome, run};
@@ -42,6 +43,9 @@ struct Args {
 
 /// The exit code for words or files that cannot be used.
 const USAGE: u8 = 2;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let args = Args::parse();

@@ -47,8 +47,6 @@ pub struct Facts {
     pub is_settled: bool,
     /// Active pods that are ready.
     pub ready: u32,
-    /// Whether nothing but its own doing stands in the way of a move: no budget that allows nothing, no pod that is kept.
-    pub is_free: bool,
     pods: Vec<PodFacts>,
 }
 
@@ -84,6 +82,12 @@ pub(super) fn capacity_of(store: &Store, pod: &Object) -> Capacity {
     }
 }
 
+/// Whether a change of a node, a namespace or a ReplicaSet can change what is so about a workload. Most are of their status.
+pub(super) fn matters(before: Option<&Object>, after: Option<&Object>) -> bool {
+    let differs = |part: &str| before.map(|object| object.at(part)) != after.map(|object| object.at(part));
+    ["/metadata/labels", "/metadata/annotations", "/metadata/ownerReferences"].into_iter().any(differs)
+}
+
 impl Facts {
     /// Of a workload that is there.
     pub fn of(store: &Store, workload: &Key) -> Option<Self> {
@@ -113,7 +117,6 @@ impl Facts {
             replicas,
             is_settled: is_settled(object, replicas),
             ready: u32::try_from(pods.iter().filter(|pod| pod.ready).count()).unwrap_or(u32::MAX),
-            is_free: is_free(store, workload, object),
             pods,
         })
     }
@@ -222,8 +225,10 @@ fn is_settled(object: &Object, replicas: u32) -> bool {
     observed && updated && !object.is("/spec/paused")
 }
 
-/// No budget of its pods is known to allow nothing for good, there is at most one, and no pod is kept.
-fn is_free(store: &Store, workload: &Key, object: &Object) -> bool {
+/// Whether nothing but its own doing stands in the way of a move: no budget of its pods is known to allow nothing for good,
+/// there is at most one, and no pod is kept.
+pub(super) fn is_free(store: &Store, workload: &Key) -> bool {
+    let Some(object) = store.get(workload) else { return false };
     let labels = object.at("/spec/template/metadata/labels");
     let selects = |budget: &Object| {
         let wanted = budget.at("/spec/selector/matchLabels").as_object();
