@@ -1,4 +1,4 @@
-//! Every scenario of the suite on the embedded cluster, before the judge, on several seeds. The same files are played on a real
+//! Every scenario of the suite on the embedded cluster, before the judge, on two seeds. The same files are played on a real
 //! control plane by `e2e/tests/scenarios`.
 
 #![expect(clippy::unwrap_used, reason = "all of this is a test")]
@@ -85,11 +85,15 @@ fn a_scenario_is_played_and_told() {
 #[test]
 fn what_is_not_kept_ends_with_1_and_what_cannot_be_read_with_2() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let (broken, bad) = (folder.join("broken.yaml"), folder.join("bad.yaml"));
+    let [broken, bad, refused] = ["broken.yaml", "bad.yaml", "refused.yaml"].map(|name| folder.join(name));
     let text =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios/kept-pods.yaml")).unwrap();
     fs::write(&broken, text.replace("evictions: 0", "evictions: 1")).unwrap();
     fs::write(&bad, text.replace("lasts: 13s", "lasts: long")).unwrap();
+    fs::write(&refused, text.replace("replicas: 2", "replicas: 2\n    maxUnavailable: some")).unwrap();
+    let (code, _, err) = simulate(&["--scenario", refused.to_str().unwrap()]);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("refused.yaml: PodDisruptionBudget ") && err.contains("is refused: "), "{err}");
     let (code, out, _) = simulate(&["--scenario", broken.to_str().unwrap()]);
     assert_eq!(code, 1, "{out}");
     assert!(out.contains("WRONG line 25: 0 evictions, wanted are 1"), "{out}");

@@ -83,6 +83,10 @@ fn suite() -> Result<Vec<Scenario>> {
     let mut suite: Vec<Scenario> = files.iter().map(read).collect::<Result<_>>()?;
     let chosen = std::env::var_os(CHOSEN).filter(|name| !name.is_empty());
     suite.retain(|scenario| chosen.as_ref().is_none_or(|name| *name == *scenario.name));
+    ensure!(
+        !suite.is_empty(),
+        "there is no scenario {chosen:?}: {CHOSEN} names a file in scenarios/ without its ending"
+    );
     suite.sort_by_key(|scenario| std::cmp::Reverse(scenario.lasts));
     Ok(suite)
 }
