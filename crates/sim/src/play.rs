@@ -48,7 +48,7 @@ pub trait Stage {
 #[derive(Debug, thiserror::Error)]
 pub enum PlayError {
     /// The API server does not take an object.
-    #[error("{what} is refused: {source}")]
+    #[error("{what} is refused: {}", in_words(.source))]
     Refused {
         /// What was to be done.
         what: String,
@@ -66,6 +66,14 @@ pub enum PlayError {
     /// The stage broke down.
     #[error("{0}")]
     Stage(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What the API server said, without all that it said besides.
+fn in_words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// How a scenario is played.

@@ -6,20 +6,26 @@
 
 mod stage;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use spotalis_rig::{Rig, RigOptions, Stages, on_rig, say};
+use spotalis_sim::embedded;
 use spotalis_sim::expect::broken;
 use spotalis_sim::play::{Terms, play};
-use spotalis_sim::record::Record;
+use spotalis_sim::record::{Moment, Record};
 use spotalis_sim::scenario::Scenario;
+use spotalis_sim::summary::Summary;
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::stage::{RigStage, clear};
 
+/// Which nodes are lost.
+const TERMS: Terms = Terms { seed: 0, with_spotalis: true };
 /// A variable that names the only scenario to play.
 const CHOSEN: &str = "SPOTALIS_SCENARIO";
 /// What lasts longer is not waited for where time is real.
@@ -77,6 +83,10 @@ fn suite() -> Result<Vec<Scenario>> {
     let mut suite: Vec<Scenario> = files.iter().map(read).collect::<Result<_>>()?;
     let chosen = std::env::var_os(CHOSEN).filter(|name| !name.is_empty());
     suite.retain(|scenario| chosen.as_ref().is_none_or(|name| *name == *scenario.name));
+    ensure!(
+        !suite.is_empty(),
+        "there is no scenario {chosen:?}: {CHOSEN} names a file in scenarios/ without its ending"
+    );
     suite.sort_by_key(|scenario| std::cmp::Reverse(scenario.lasts));
     Ok(suite)
 }
@@ -85,7 +95,7 @@ fn suite() -> Result<Vec<Scenario>> {
 async fn kept(rig: &Rig, scenario: &Scenario) -> Result<Vec<String>> {
     let since = Instant::now();
     let mut stage = RigStage::new(rig, &scenario.spotalis)?;
-    let record = Box::pin(play(scenario, Terms { seed: 0, with_spotalis: true }, &mut stage, |_, _| ())).await?;
+    let record = Box::pin(play(scenario, TERMS, &mut stage, |_, _| ())).await?;
     tokio::try_join!(stage.end(), Box::pin(clear(rig)))?;
     let wrong = broken(scenario, &record);
     let word = if wrong.is_empty() { "" } else { "failed after " };
@@ -93,7 +103,37 @@ async fn kept(rig: &Rig, scenario: &Scenario) -> Result<Vec<String>> {
     if !wrong.is_empty() {
         say(told(&record));
     }
+    let same = scenario.clone();
+    let simulated = spawn_blocking(move || embedded::run(&same, TERMS, |_, _| ())).await??;
+    for difference in differences(&simulated, &record) {
+        say(format!("    {difference}"));
+    }
     Ok(wrong.iter().map(|one| format!("{}: {one}", scenario.name)).collect())
+}
+
+/// What ended differently on the embedded cluster, within what was expected on both.
+fn differences(simulated: &Record, real: &Record) -> Vec<String> {
+    let facts = |record: &Record| -> BTreeSet<String> {
+        let summary = Summary::of(record);
+        let ends = summary.workloads.iter().map(|of| {
+            let steered = |(_, moment): &&(Duration, Moment)| match moment {
+                Moment::Steered { workload, .. } => *workload == of.workload,
+                _ => false,
+            };
+            let steered = record.moments.iter().filter(steered).count();
+            format!("{} ({}; {} evictions, {steered} steered)", of.workload, of.last, of.evictions)
+        });
+        let told = record.moments.iter().filter_map(|(_, moment)| match moment {
+            Moment::Told { reason, about, .. } => Some(format!("{reason} about {about}")),
+            _ => None,
+        });
+        ends.chain(told).collect()
+    };
+    let (simulated, real) = (facts(simulated), facts(real));
+    let only = |these: &BTreeSet<String>, those: &BTreeSet<String>, place: &str| -> Vec<String> {
+        these.difference(those).map(|fact| format!("only {place}: {fact}")).collect()
+    };
+    [only(&simulated, &real, "on the embedded cluster"), only(&real, &simulated, "here")].concat()
 }
 
 /// A record, to see what happened.

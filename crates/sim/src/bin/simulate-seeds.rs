@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::Parser;
 use mimalloc::MiMalloc;
 use spotalis_sim::plan::Plan;
-use spotalis_sim::play::Terms;
+use spotalis_sim::play::{PlayError, Terms};
 use spotalis_sim::run::{Outcome, run};
 use spotalis_sim::scenario::Scenario;
 use spotalis_sim::shrink::shrink;
@@ -128,8 +128,11 @@ fn play(file: &Path, seed: u64) -> io::Result<ExitCode> {
     let (record, wrongs) = match played {
         Ok(played) => played,
         Err(error) => {
-            writeln!(io::stderr().lock(), "error: {error}")?;
-            return Ok(ExitCode::FAILURE);
+            writeln!(io::stderr().lock(), "error: {}: {error}", file.display())?;
+            return Ok(match error {
+                PlayError::Refused { .. } | PlayError::UnknownKind { .. } => ExitCode::from(USAGE),
+                PlayError::Stage(_) => ExitCode::FAILURE,
+            });
         }
     };
     for (at, moment) in &record.moments {

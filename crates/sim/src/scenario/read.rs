@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
+use embedded_cluster::quantity::Quantity;
 use embedded_cluster::resource::{Kind, RESOURCES};
 use jiff::SignedDuration;
 use serde::de::{Error as _, Visitor};
@@ -20,6 +21,8 @@ pub const LONGEST: Duration = Duration::from_hours(24 * 366);
 pub const MOST_REPLICAS: u32 = 20_000;
 /// More nodes than this are not simulated.
 pub const MOST_NODES: u32 = 5_000;
+/// So many letters a name has at most: what Kubernetes adds to it needs room as well.
+const LONGEST_NAME: usize = 40;
 /// More replicas of Spotalis than this are not simulated.
 const MOST_INSTANCES: u32 = 9;
 
@@ -149,8 +152,16 @@ impl Written {
             wrong(nodes.referenced, format!("more than {MOST_NODES} nodes are not simulated: lower `count`"));
         }
         let zones: BTreeSet<&str> = nodes.value.iter().flat_map(|group| &group.zones).map(String::as_str).collect();
+        for Group { name, count: _, pods: _, cpu, memory, .. } in &nodes.value {
+            for what in [is_name(name), is_quantity(name, cpu), is_quantity(name, memory)].into_iter().flatten() {
+                wrong(nodes.referenced, what);
+            }
+        }
         let mut names = BTreeSet::new();
-        for Spanned { value: Workload { name, replicas, spot, .. }, referenced, .. } in &workloads {
+        for Spanned { value: Workload { name, replicas, spot, cpu, .. }, referenced, .. } in &workloads {
+            for what in [is_name(name), is_quantity(name, cpu)].into_iter().flatten() {
+                wrong(*referenced, what);
+            }
             if !names.insert(name) {
                 wrong(*referenced, format!("there is a workload {name} already: give each a name of its own"));
             }
@@ -227,6 +238,23 @@ fn one_of(names: &BTreeSet<&str>) -> String {
         return "none, for there are none here".to_owned();
     }
     names.iter().copied().collect::<Vec<_>>().join(", ")
+}
+
+/// What is wrong with a name.
+fn is_name(name: &str) -> Option<String> {
+    let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let good = name.len() <= LONGEST_NAME
+        && name.starts_with(letters)
+        && name.ends_with(letters)
+        && name.chars().all(|c| letters(c) || c == '-');
+    let allowed = "small letters, digits and dashes in between";
+    (!good).then(|| format!("{name:?} is no name: use {allowed}, at most {LONGEST_NAME} of them"))
+}
+
+/// What is wrong with a quantity of something that is called so.
+fn is_quantity(name: &str, text: &str) -> Option<String> {
+    let good = Quantity::parse(text).is_some();
+    (!good).then(|| format!("{name} has {text:?}, which is no quantity: write one as 500m, 4 or 8Gi"))
 }
 
 /// Whether something is an object of a kind that can be played with; otherwise what is wrong.

@@ -118,6 +118,9 @@ fn a_world_that_cannot_be_is_told_with_its_place() {
     says(with("  - {name: web, replicas: 1}"), "7:5", &["a workload web already", "a name of its own"]);
     says(read("about: a\nlasts: 1m\nnodes: []\n"), "3:8", &["at least one group of nodes"]);
     says(read(&LEAST.replace("count: 2", "count: 6000")), "4:3", &["more than 5000 nodes", "lower `count`"]);
+    says(read(&LEAST.replace("count: 2", "count: 2, cpu: lots")), "4:3", &["spot has \"lots\"", "500m, 4 or 8Gi"]);
+    says(read(&LEAST.replace("spot: 50", "cpu: much")), "6:5", &["web has \"much\"", "500m, 4 or 8Gi"]);
+    says(read(&LEAST.replace("name: web", "name: Web_1")), "6:5", &["\"Web_1\" is no name", "small letters"]);
     says(with("spotalis: {replicas: 0}"), "7:11", &["0 replicas of Spotalis", "1 to 9"]);
     says(
         with("spotalis: {settings: {controller.cooldwn: 5s}}"),
