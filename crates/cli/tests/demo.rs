@@ -176,6 +176,13 @@ async fn whoever_has_the_kubeconfig_can_look_at_the_cluster() {
     listening.interrupt();
 }
 
+/// A test that fails leaves nobody behind.
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let _ended_already = self.child.kill();
+    }
+}
+
 /// The commands of a page.
 fn commands(page: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(page);
