@@ -1,5 +1,7 @@
 //! `demo` as it is typed: in a pipe, for programs, into a file, with a door, and with everything that can be typed wrong.
 
+#![expect(clippy::unwrap_used, reason = "this file is tests; the lint knows that of functions marked as such alone")]
+
 mod common;
 
 use std::io::{BufRead as _, BufReader, Read as _};
