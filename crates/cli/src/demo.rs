@@ -74,16 +74,14 @@ pub enum DemoError {
 
 impl DemoError {
     /// What to do next.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> String {
         match self {
-            Self::UnknownScenario { name: _ } => Some("`spotalis demo --list` says what each of them shows".to_owned()),
-            Self::Report { path: _, source: _ } => Some("name a file in a directory that you may write to".to_owned()),
+            Self::UnknownScenario { name: _ } => "`spotalis demo --list` says what each of them shows".to_owned(),
+            Self::Report { path: _, source: _ } => "name a file in a directory that you may write to".to_owned(),
             Self::Listen { address, source: _ } => {
-                Some(format!("`--listen {}:0` takes a port that is free", address.ip()))
+                format!("`--listen {}` takes a port that is free", SocketAddr::new(address.ip(), 0))
             }
-            Self::Kubeconfig { path: _, source: _ } => {
-                Some("set TMPDIR to a directory that you may write to".to_owned())
-            }
+            Self::Kubeconfig { path: _, source: _ } => "set TMPDIR to a directory that you may write to".to_owned(),
         }
     }
 }

@@ -93,7 +93,7 @@ fn verdict(error: &anyhow::Error) -> (Exit, Option<String>) {
     } else if let Some(error) = error.downcast_ref::<ExplainError>() {
         (Exit::Usage, error.hint())
     } else if let Some(error) = error.downcast_ref::<DemoError>() {
-        (Exit::Usage, error.hint())
+        (Exit::Usage, Some(error.hint()))
     } else {
         (Exit::Found, None)
     }

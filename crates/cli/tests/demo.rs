@@ -1,5 +1,7 @@
 //! `demo` as it is typed: in a pipe, for programs, into a file, with a door, and with everything that can be typed wrong.
 
+#![expect(clippy::unwrap_used, reason = "this file is tests; the lint knows that of functions marked as such alone")]
+
 mod common;
 
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -174,6 +176,13 @@ async fn whoever_has_the_kubeconfig_can_look_at_the_cluster() {
     let steered = pods.get("db-0").await.unwrap().metadata.labels.unwrap();
     assert!(steered.contains_key("spotalis.io/capacity-type"), "{steered:?}");
     listening.interrupt();
+}
+
+/// A test that fails leaves nobody behind.
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let _ended_already = self.child.kill();
+    }
 }
 
 /// The commands of a page.

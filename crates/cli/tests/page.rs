@@ -2,6 +2,8 @@
 //!
 //! Where there is no Chromium this is skipped and says so, unless `SPOTALIS_BROWSER_REQUIRED` is set.
 
+#![expect(clippy::unwrap_used, reason = "this file is tests; the lint knows that of functions marked as such alone")]
+
 mod common;
 
 use std::fs;

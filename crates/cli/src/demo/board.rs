@@ -150,7 +150,7 @@ mod tests {
         board.hear(&Moment::NodeWent { node: "a".to_owned(), capacity: Capacity::Spot });
         board.hear(&Moment::Counted { workload: "shop/web".to_owned(), counts: counts(3, (1, 1), 0, 1) });
         board.hear(&Moment::Counted { workload: "shop/pay".to_owned(), counts: counts(1, (0, 1), 0, 0) });
-        let drawn = board.draw(Duration::from_secs(65), Duration::from_secs(300));
+        let drawn = board.draw(Duration::from_secs(65), Duration::from_mins(5));
         let lines: Vec<String> = drawn.iter().map(|line| line.paint(Palette::Plain)).collect();
         assert_eq!(
             lines[1..4],

@@ -126,7 +126,7 @@ impl<W: Write> Narrator<W> {
     fn pass(&mut self, until: Duration) {
         if let Some(speed) = self.speed {
             while self.now < until && self.pen.is_read() {
-                let step = TICK.mul_f64(speed).min(until - self.now);
+                let step = TICK.mul_f64(speed).min(until.saturating_sub(self.now));
                 wait(step.div_f64(speed));
                 self.tick(step);
             }
@@ -160,13 +160,18 @@ impl<W: Write> Narrator<W> {
             0 => String::new(),
             height => format!("\x1b[{height}A\x1b[J"),
         };
-        let story: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        let below: String = picture.iter().map(|line| format!("{line}\n")).collect();
+        let story: String = joined(lines);
+        let below: String = joined(&picture);
         // Lines of the picture are cut off at the edge rather than wrapped: the next one is to begin where this one did.
         let below = if below.is_empty() { below } else { format!("\x1b[?7l{below}\x1b[?7h") };
         self.pen.write(|out| write!(out, "{above}{story}{below}"));
         self.drawn = picture;
     }
+}
+
+/// Lines, each with its end.
+fn joined(lines: &[String]) -> String {
+    lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
 }
 
 /// Time passes on the wall, and nowhere else: the runtime that the simulation is on stands still meanwhile.
@@ -186,7 +191,7 @@ mod tests {
     }
 
     fn told(look: Look, moments: &[(u64, Moment)]) -> String {
-        let mut narrator = Narrator::new(Pen::new(Vec::new()), look, None, Duration::from_secs(60));
+        let mut narrator = Narrator::new(Pen::new(Vec::new()), look, None, Duration::from_mins(1));
         for (at, moment) in moments {
             narrator.hear(Duration::from_secs(*at), moment);
         }
@@ -234,11 +239,11 @@ mod tests {
 
     #[test]
     fn nobody_waits_and_nothing_fails_once_nobody_reads() {
-        let mut narrator = Narrator::new(Pen::new(Head(0)), PLAIN, Some(0.001), Duration::from_secs(600));
+        let mut narrator = Narrator::new(Pen::new(Head(0)), PLAIN, Some(0.001), Duration::from_mins(10));
         narrator.hear(Duration::ZERO, &happened("a"));
         narrator.hear(Duration::ZERO, &happened("b"));
         // At this speed it would take a week.
-        narrator.hear(Duration::from_secs(600), &happened("c"));
+        narrator.hear(Duration::from_mins(10), &happened("c"));
         let pen = narrator.end();
         assert!(!pen.is_read() && pen.finish().is_ok());
     }

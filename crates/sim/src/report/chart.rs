@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn marks_are_escaped_and_do_not_cover_each_other() {
         let marks =
-            [(Duration::from_secs(10), "<b>&\""), (Duration::from_secs(11), "b"), (Duration::from_secs(60), "c")];
+            [(Duration::from_secs(10), "<b>&\""), (Duration::from_secs(11), "b"), (Duration::from_mins(1), "c")];
         let drawn = Chart { marks: &marks, ..chart(vec![step(0, 1, 1)]) }.draw();
         assert!(drawn.contains("0:10 &lt;b&gt;&amp;&quot;</title>"), "{drawn}");
         let numbers: Vec<bool> =

@@ -67,10 +67,10 @@ fn add(out: &mut String, what: std::fmt::Arguments<'_>) {
 
 fn heads(out: &mut String, scenario: &Scenario, ours: &Summary, others: &Summary) {
     text(out, (24.0, 36.0), "h", &format!("Ready replicas in “{}”", scenario.name));
-    let mut x = 530.0;
+    let mut x = 524.0;
     for (shape, words, room) in [
         ("<rect class=\"s\" width=\"22\" height=\"12\"/>", "on spot", 66.0),
-        ("<rect class=\"o\" width=\"22\" height=\"12\"/>", "on on-demand", 102.0),
+        ("<rect class=\"o\" width=\"22\" height=\"12\"/>", "on on-demand", 116.0),
         ("<path class=\"w\" d=\"M0 6H22\"/>", "wanted", 66.0),
         ("<g class=\"m\"><path d=\"M11 0V12\"/></g>", "happened", 0.0),
     ] {
