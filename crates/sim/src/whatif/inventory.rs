@@ -75,6 +75,7 @@ impl Inventory {
     /// Of manifests. Of two objects of one name, that of a file counts before that of a cluster.
     pub fn of(manifests: Vec<Manifest>, assumptions: &Assumptions) -> Result<Self, Complaints> {
         let Sorted { mut taken, skipped } = Sorted::of(manifests, &assumptions.namespace)?;
+        without_idle_namespaces(&mut taken);
         let mut notes = adapted::scaled(&mut taken);
         bounded(&taken)?;
         let assumed = without_namespace(&taken);
@@ -245,6 +246,15 @@ fn bounded(taken: &[Manifest]) -> Result<(), Complaints> {
         complaints.push(Complaint { place: "the manifests".to_owned(), what });
     }
     if complaints.is_empty() { Ok(()) } else { Err(Complaints(complaints)) }
+}
+
+/// A cluster has many namespaces in which nothing is simulated.
+fn without_idle_namespaces(taken: &mut Vec<Manifest>) {
+    let used: BTreeSet<String> = taken.iter().map(|manifest| manifest.text("/metadata/namespace").to_owned()).collect();
+    taken.retain(|manifest| {
+        let is_theirs = manifest.origin == Origin::Cluster && kind_of(&manifest.object) == Some(Kind::Namespace);
+        !is_theirs || used.contains(manifest.name())
+    });
 }
 
 /// Namespaces that are named and not described.

@@ -218,3 +218,16 @@ fn what_a_cluster_added_to_a_file_is_no_mistake_and_other_kinds_need_no_name() {
     assert_eq!(*metadata, json!({"name": "web", "namespace": NOWHERE}));
     assert_eq!(inventory.skipped.keys().collect::<Vec<_>>(), ["Kustomization (kustomize.config.k8s.io/v1beta1)"]);
 }
+
+#[test]
+fn a_namespace_of_the_cluster_is_there_for_whoever_uses_it() {
+    let namespace = |name: &str| {
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        Manifest { object, origin: Origin::Cluster }
+    };
+    let web = read("a.yaml", &deployment("{name: web, namespace: used}", "1")).unwrap().remove(0);
+    let assumptions = Assumptions { namespace: NOWHERE.to_owned(), ready_after: Duration::ZERO };
+    let inventory = Inventory::of(vec![namespace("idle"), namespace("used"), web], &assumptions).unwrap();
+    assert_eq!(names(&inventory), ["Namespace used", "Deployment web"]);
+    assert_eq!(inventory.notes, [""; 0], "it is known not to be opted in");
+}

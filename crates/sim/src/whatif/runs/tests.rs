@@ -25,10 +25,11 @@ fn question(web: &Value) -> Question {
     let wish = Wish {
         nodes: Some(4),
         spot_share: None,
-        cpu: "8".to_owned(),
-        memory: "32Gi".to_owned(),
-        zones: 1,
+        cpu: Some("8".to_owned()),
+        memory: Some("32Gi".to_owned()),
+        zones: Some(1),
         replace_after: Duration::from_mins(1),
+        seen: Vec::new(),
     };
     Question {
         objects: inventory.objects,
