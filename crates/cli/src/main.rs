@@ -72,11 +72,13 @@ fn run(args: Args, environment: &Environment) -> anyhow::Result<ExitCode> {
         Command::Simulate(args) => {
             let config = Config::load(&sources)?;
             let there = if args.from_cluster {
-                let reading =
-                    async { anyhow::Ok(simulate::from_cluster(&args, &connect(&global, &config).await?).await?) };
+                let reading = async {
+                    let cluster = connect(&global, &config).await?;
+                    anyhow::Ok(simulate::from_cluster(&args, &cluster, &config).await?)
+                };
                 runtime()?.block_on(reading)?
             } else {
-                Vec::new()
+                simulate::There::default()
             };
             Ok(simulate::run(&args, there, &config, environment)?.into())
         }

@@ -21,11 +21,12 @@ use spotalis_sim::play::PlayError;
 use spotalis_sim::scenario::{Installation, Mistakes};
 use spotalis_sim::trace::{Scale, Synthetic, Trace};
 use spotalis_sim::whatif::{
-    Assumptions, Complaints, Fleet, Impossible, Inventory, Manifest, Need, Objective, Question, Weather, run as play,
+    Assumptions, Complaints, Fleet, Impossible, Inventory, Need, Objective, Question, Weather, run as play,
 };
 
 pub use self::flags::SimulateArgs;
 use self::flags::{CapacityArgs, FleetArgs};
+pub use self::from_cluster::There;
 use self::report::{Report, Terms};
 use crate::args::{Environment, Output};
 use crate::exit::{Exit, talk};
@@ -110,17 +111,12 @@ pub enum SimulateError {
 }
 
 /// What a cluster has of what can be simulated.
-pub async fn from_cluster(args: &SimulateArgs, cluster: &Cluster) -> Result<Vec<Manifest>, ViewError> {
-    from_cluster::read(cluster, args.namespace.as_deref()).await
+pub async fn from_cluster(args: &SimulateArgs, cluster: &Cluster, config: &Config) -> Result<There, ViewError> {
+    from_cluster::read(cluster, config, args.namespace.as_deref()).await
 }
 
 /// Simulates the manifests that are named and those that were read from a cluster.
-pub fn run(
-    args: &SimulateArgs,
-    there: Vec<Manifest>,
-    config: &Config,
-    environment: &Environment,
-) -> anyhow::Result<Exit> {
+pub fn run(args: &SimulateArgs, there: There, config: &Config, environment: &Environment) -> anyhow::Result<Exit> {
     if args.capacity.print_trace {
         return refused_or(print_trace(args));
     }
@@ -173,10 +169,11 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn of(args: &SimulateArgs, there: Vec<Manifest>, config: &Config) -> Result<Self, SimulateError> {
+    fn of(args: &SimulateArgs, there: There, config: &Config) -> Result<Self, SimulateError> {
         let SimulateArgs { filenames, namespace, ready_after, fleet, capacity, runs, lasts, seed, spot_price, .. } =
             args;
-        let manifests = there.into_iter().chain(files::manifests(filenames)?).collect();
+        let There { manifests, nodes } = there;
+        let manifests = manifests.into_iter().chain(files::manifests(filenames)?).collect();
         let namespace = namespace.clone().unwrap_or_else(|| NAMESPACE.to_owned());
         let assumptions = Assumptions { namespace, ready_after: *ready_after };
         let inventory = Inventory::of(manifests, &assumptions).map_err(SimulateError::Manifests)?;
@@ -184,8 +181,8 @@ impl Prepared {
         let needs: Vec<Need> =
             inventory.workloads.iter().zip(&wanted).map(|(workload, wanted)| wanted.need(workload)).collect();
         let lasts = *lasts;
-        let fleet_wish = fleet.wish();
-        let fleet = Fleet::of(&fleet_wish, &needs).map_err(SimulateError::Fleet)?;
+        let wish = fleet.wish(nodes);
+        let fleet = Fleet::of(&wish, &needs).map_err(SimulateError::Fleet)?;
         let weather = weather(capacity, fleet.spot)?;
         let trace_scale = match &weather {
             Weather::Synthetic(_) => None,
@@ -193,11 +190,12 @@ impl Prepared {
         };
         let trace = capacity.trace.display().to_string();
         introduce(&inventory, &wanted);
-        if fleet_wish.nodes.is_none() {
+        if wish.nodes.is_none() {
             let Fleet { spot, on_demand, cpu, memory, .. } = &fleet;
+            let why =
+                if wish.seen.is_empty() { "for what the workloads ask for" } else { "on average as in the cluster" };
             note(&format!(
-                "the fleet is {spot} spot and {on_demand} on-demand nodes of {cpu} CPU and {memory}, for what the workloads \
-                 ask for; --nodes says another"
+                "the fleet is {spot} spot and {on_demand} on-demand nodes of {cpu} CPU and {memory}, {why}; --nodes says another"
             ));
         }
         say_trace(&weather, &trace, fleet.spot, lasts);
@@ -274,7 +272,7 @@ fn print_trace(args: &SimulateArgs) -> anyhow::Result<Exit> {
     let SimulateArgs { fleet, capacity, lasts, seed, .. } = args;
     let FleetArgs { nodes, .. } = fleet;
     let spot = match nodes {
-        Some(_) => Fleet::of(&fleet.wish(), &[]).map_err(SimulateError::Fleet)?.spot,
+        Some(_) => Fleet::of(&fleet.wish(Vec::new()), &[]).map_err(SimulateError::Fleet)?.spot,
         None => WHOLE,
     };
     let trace = weather(capacity, spot)?.trace(*seed, spot, *lasts);

@@ -95,8 +95,22 @@ fn workload(kind: &str, namespace: &str, name: &str, replicas: u32) -> Value {
     object
 }
 
+fn node(name: &str, capacity: &str, cpu: &str) -> Value {
+    let room = json!({"cpu": cpu, "memory": "16Gi", "pods": "110"});
+    let mut labels = json!({"karpenter.sh/capacity-type": capacity, "topology.kubernetes.io/zone": "here"});
+    if capacity.is_empty() {
+        labels = json!({"node-role.kubernetes.io/control-plane": ""});
+    }
+    json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels},
+           "status": {"capacity": room, "allocatable": room}})
+}
+
 fn shop() -> Vec<Value> {
     vec![
+        node("a", "spot", "4"),
+        node("b", "spot", "8"),
+        node("c", "on-demand", "6"),
+        node("d", "", "2"),
         namespace("shop", &json!({"spotalis.io/enabled": "true"})),
         namespace("batch", &json!({})),
         namespace("idle", &json!({})),
@@ -132,7 +146,11 @@ fn what_is_there_is_simulated_and_only_read() {
         Value::from(told),
         json!([["batch/encode", 2, "halfOptedIn", null], ["shop/db", 3, "managed", 2], ["shop/web", 6, "managed", 3],])
     );
+    let fleet = &report["terms"]["fleet"];
+    let told = ["spot", "onDemand", "cpu", "memory", "zones"].map(|key| fleet[key].clone());
+    assert_eq!(told, [json!(2), json!(1), json!("6"), json!("16384Mi"), json!(["here"])]);
     for said in [
+        "the fleet is 2 spot and 1 on-demand nodes of 6 CPU and 16384Mi, on average as in the cluster",
         "Deployment shop/web begins with 6 replicas, as its HorizontalPodAutoscaler wants, not with 4",
         "`kubectl label --overwrite namespace batch spotalis.io/enabled=true` would complete it",
     ] {
@@ -155,24 +173,33 @@ fn a_manifest_of_the_same_name_wins_in_the_one_namespace_that_is_read() {
         report["workloads"].as_array().unwrap().iter().map(|it| (&it["workload"], &it["replicas"])).collect();
     assert_eq!(told, [(&json!("shop/db"), &json!(3)), (&json!("shop/web"), &json!(8))]);
     let asked = served.asked.lock().unwrap().clone();
-    assert!(asked.iter().all(|asked| asked == "GET /version" || asked.contains("/namespaces/shop")), "{asked:?}");
+    let elsewhere: Vec<&String> = asked.iter().filter(|asked| !asked.contains("/namespaces/shop")).collect();
+    assert_eq!(elsewhere, ["GET /version", "GET /api/v1/nodes?&limit=500"]);
 }
 
 #[test]
 fn what_may_not_be_read_is_named() {
     let kinds = ["deployments", "statefulsets"].map(|plural| format!("/apis/apps/v1/{plural}"));
-    let others =
-        ["/apis/policy/v1/poddisruptionbudgets", "/apis/autoscaling/v2/horizontalpodautoscalers", "/api/v1/namespaces"];
+    let (scalers, nodes) = ("/apis/autoscaling/v2/horizontalpodautoscalers", "/api/v1/nodes");
+    let others = ["/apis/policy/v1/poddisruptionbudgets", scalers, nodes, "/api/v1/namespaces"];
     let answers = || -> Answers {
         let lists = kinds.iter().map(String::as_str).chain(others).map(|path| (path.to_owned(), list("Any", &[])));
         lists.chain([("/version".to_owned(), (200, json!({"major": "1", "minor": "36"})))]).collect()
     };
     for (name, path, code, reason, exit, says) in [
-        ("no-hpa", others[1], 403, "Forbidden", 4, "does not allow us to list horizontalpodautoscalers.autoscaling"),
+        ("no-hpa", scalers, 403, "Forbidden", 4, "does not allow us to list horizontalpodautoscalers.autoscaling"),
         ("no-deployment", &kinds[0], 403, "Forbidden", 4, "`kubectl auth can-i list deployments.apps`"),
+        (
+            "no-nodes",
+            nodes,
+            403,
+            "Forbidden",
+            2,
+            "note: nodes may not be listed, so the fleet is not that of the cluster",
+        ),
         ("expired", &kinds[0], 401, "Unauthorized", 4, "they may have expired"),
         ("broken", &kinds[1], 500, "InternalError", 3, "cannot list statefulsets now: 500 InternalError"),
-        ("old", others[1], 404, "NotFound", 3, "does not know horizontalpodautoscalers"),
+        ("old", scalers, 404, "NotFound", 3, "does not know horizontalpodautoscalers"),
         ("nothing", "/nowhere", 404, "NotFound", 2, "neither a Deployment nor a StatefulSet is among them"),
     ] {
         let mut answers = answers();

@@ -57,6 +57,7 @@ fn cluster() -> ApiServer {
     });
     let mut answers = Answers::from([
         ("/version".to_owned(), (200, json!({"major": "1", "minor": "36"}))),
+        ("/api/v1/nodes".to_owned(), list("Node", &[])),
         ("/api/v1/namespaces".to_owned(), list("Namespace", std::slice::from_ref(&namespace))),
         ("/api/v1/namespaces/shop".to_owned(), (200, namespace)),
     ]);

@@ -11,8 +11,9 @@ mod outcome;
 mod runs;
 mod written;
 
+pub use embedded_cluster::quantity::Quantity;
 pub use inventory::{Assumptions, Inventory, Workload, stripped};
-pub use machines::{Fleet, Impossible, Need, Wish};
+pub use machines::{Fleet, Impossible, Need, Seen, Wish};
 pub use manifests::{Complaint, Complaints, Manifest, Origin, read};
 pub use objective::{Amount, Miss, Objective};
 pub use outcome::{Figures, Spread, Spreads, Stuck};

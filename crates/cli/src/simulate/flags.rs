@@ -7,7 +7,7 @@ use clap::{ValueEnum, value_parser};
 use spotalis_core::duration;
 use spotalis_sim::scenario::MOST_NODES;
 use spotalis_sim::trace::Scale;
-use spotalis_sim::whatif::{Amount, Wish};
+use spotalis_sim::whatif::{Amount, Seen, Wish};
 
 use crate::args::Look;
 
@@ -86,32 +86,32 @@ pub struct SimulateArgs {
 /// The nodes.
 #[derive(Debug, clap::Args)]
 pub struct FleetArgs {
-    /// How many nodes; as many as the workloads ask for and a quarter more, if nothing is said
+    /// How many nodes; those of the cluster, if nothing is said, and without one what the workloads ask for and a quarter more
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=i64::from(MOST_NODES)))]
     #[arg(allow_negative_numbers = true, help_heading = FLEET)]
     pub nodes: Option<u32>,
-    /// How many of a hundred are spot nodes; 50 with --nodes, else as many as are wanted there
+    /// How many of a hundred are spot nodes; 50 with --nodes, else those of the cluster, or as many as are wanted there
     #[arg(long, value_name = "P", value_parser = value_parser!(u32).range(0..=100))]
     #[arg(allow_negative_numbers = true, help_heading = FLEET)]
     pub spot_share: Option<u32>,
-    /// The CPU of each
-    #[arg(long, value_name = "CPU", default_value = "16", allow_negative_numbers = true, help_heading = FLEET)]
-    pub node_cpu: String,
-    /// The memory of each
-    #[arg(long, value_name = "MEMORY", default_value = "64Gi", allow_negative_numbers = true, help_heading = FLEET)]
-    pub node_memory: String,
-    /// Over how many zones they are spread
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = value_parser!(u32).range(1..=MOST_ZONES))]
+    /// The CPU of each; 16, or the average of the cluster
+    #[arg(long, value_name = "CPU", allow_negative_numbers = true, help_heading = FLEET)]
+    pub node_cpu: Option<String>,
+    /// The memory of each; 64Gi, or the average of the cluster
+    #[arg(long, value_name = "MEMORY", allow_negative_numbers = true, help_heading = FLEET)]
+    pub node_memory: Option<String>,
+    /// Over how many zones they are spread; 3, or those of the cluster
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=MOST_ZONES))]
     #[arg(allow_negative_numbers = true, help_heading = FLEET)]
-    pub zones: u32,
+    pub zones: Option<u32>,
     /// How long until another node is there in place of a lost one, once it can be had
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = up_to_a_day, help_heading = FLEET)]
     pub replace_after: Duration,
 }
 
 impl FleetArgs {
-    /// The fleet that is asked for.
-    pub fn wish(&self) -> Wish {
+    /// The fleet that is asked for, beside the nodes of a cluster.
+    pub fn wish(&self, seen: Vec<Seen>) -> Wish {
         let Self { nodes, spot_share, node_cpu, node_memory, zones, replace_after } = self;
         Wish {
             nodes: *nodes,
@@ -120,6 +120,7 @@ impl FleetArgs {
             memory: node_memory.clone(),
             zones: *zones,
             replace_after: *replace_after,
+            seen,
         }
     }
 }

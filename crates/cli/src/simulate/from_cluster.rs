@@ -1,13 +1,18 @@
-//! `--from-cluster`: reads the objects that can be simulated. Nothing is written to the cluster, nothing is watched.
+//! `--from-cluster`: reads the objects that can be simulated, and the nodes. Nothing is written to the cluster, nothing is
+//! watched.
 
 use kube::core::params::ListParams;
 use serde::Deserialize;
 use serde_json::Value;
+use spotalis_config::Config;
+use spotalis_core::capacity::CapacityType;
+use spotalis_core::selector::Labels;
 use spotalis_kube::index::View;
 use spotalis_kube::watch::Failure;
 use spotalis_runtime::apiclient::Cluster;
-use spotalis_sim::whatif::{Manifest, Origin, stripped};
+use spotalis_sim::whatif::{Manifest, Origin, Quantity, Seen, stripped};
 
+use crate::exit::talk;
 use crate::view::{self, Permission, ViewError};
 
 /// Objects per page.
@@ -32,6 +37,22 @@ const NAMESPACED: [Source; 4] = [
     Source { kind: "HorizontalPodAutoscaler", group: "autoscaling", version: "v2", plural: "horizontalpodautoscalers" },
 ];
 
+const NODES: Source = Source { kind: "Node", group: "", version: "v1", plural: "nodes" };
+
+/// Nodes that are not for workloads have this label.
+const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
+/// Where a node is.
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+/// What a cluster has of what can be simulated.
+#[derive(Debug, Default)]
+pub struct There {
+    /// Its objects, as manifests.
+    pub manifests: Vec<Manifest>,
+    /// Its nodes; none where they may not be listed.
+    pub nodes: Vec<Seen>,
+}
+
 #[derive(Deserialize)]
 struct Page {
     metadata: PageMeta,
@@ -45,8 +66,40 @@ struct PageMeta {
     r#continue: Option<String>,
 }
 
+/// Reads all namespaces, or one.
+pub async fn read(cluster: &Cluster, config: &Config, namespace: Option<&str>) -> Result<There, ViewError> {
+    let manifests = manifests(cluster, namespace).await?;
+    let nodes = match list(cluster, &NODES, None).await {
+        Ok(nodes) => nodes.iter().filter_map(|node| seen(config, node)).collect(),
+        // Whoever sees one namespace need not see nodes; the fleet can be described by hand.
+        Err(ViewError::Forbidden { server: _, permissions: _ }) => {
+            talk("note: nodes may not be listed, so the fleet is not that of the cluster");
+            Vec::new()
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(There { manifests, nodes })
+}
+
+fn seen(config: &Config, node: &Value) -> Option<Seen> {
+    let labels = node.pointer("/metadata/labels").and_then(Value::as_object);
+    let labels: Labels = labels
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.as_str().into(), value.as_str()?.into())))
+        .collect();
+    let has = |resource: &str| Quantity::of(&node["status"]["allocatable"][resource]);
+    let is_for_workloads = !labels.contains_key(CONTROL_PLANE) && has("cpu") > Quantity::ZERO;
+    is_for_workloads.then(|| Seen {
+        spot: config.classes.classify(&labels) == Some(CapacityType::Spot),
+        cpu: has("cpu"),
+        memory: has("memory"),
+        zone: labels.get(ZONE).map(ToString::to_string),
+    })
+}
+
 /// The objects of all namespaces, or of one, as manifests.
-pub async fn read(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Manifest>, ViewError> {
+async fn manifests(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Manifest>, ViewError> {
     let mut found = Vec::new();
     match namespace {
         // Somebody who may see one namespace may get it, not list all.
@@ -55,12 +108,12 @@ pub async fn read(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Mani
             let object: Value = view::get(cluster, View::Namespaces, "", name).await?;
             found.extend(manifest(&NAMESPACES, &object));
         }
-        None => found.extend(list(cluster, &NAMESPACES, None).await?),
+        None => found.extend(list(cluster, &NAMESPACES, None).await?.iter().filter_map(|it| manifest(&NAMESPACES, it))),
     }
     for source in &NAMESPACED {
-        found.extend(list(cluster, source, namespace).await?);
+        found.extend(list(cluster, source, namespace).await?.iter().filter_map(|it| manifest(source, it)));
     }
-    Ok(without_idle_namespaces(found))
+    Ok(found)
 }
 
 fn manifest(source: &Source, object: &Value) -> Option<Manifest> {
@@ -68,24 +121,11 @@ fn manifest(source: &Source, object: &Value) -> Option<Manifest> {
     Some(Manifest { object, origin: Origin::Cluster })
 }
 
-/// A cluster has many namespaces in which nothing is simulated.
-fn without_idle_namespaces(manifests: Vec<Manifest>) -> Vec<Manifest> {
-    let text = |manifest: &Manifest, pointer: &str| {
-        manifest.object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
-    };
-    let used: std::collections::BTreeSet<String> =
-        manifests.iter().map(|manifest| text(manifest, "/metadata/namespace")).collect();
-    let is_needed = |manifest: &Manifest| {
-        text(manifest, "/kind") != "Namespace" || used.contains(&text(manifest, "/metadata/name"))
-    };
-    manifests.into_iter().filter(is_needed).collect()
-}
-
-async fn list(cluster: &Cluster, source: &Source, namespace: Option<&str>) -> Result<Vec<Manifest>, ViewError> {
+async fn list(cluster: &Cluster, source: &Source, namespace: Option<&str>) -> Result<Vec<Value>, ViewError> {
     let mut tries = 1;
     loop {
         match pages(cluster, source, namespace).await {
-            Ok(objects) => return Ok(objects.iter().filter_map(|object| manifest(source, object)).collect()),
+            Ok(objects) => return Ok(objects),
             Err(kube::Error::Api(status)) if status.code == 410 && tries < TRIES => tries += 1,
             Err(error) => return Err(verdict(cluster, source, namespace, error)),
         }

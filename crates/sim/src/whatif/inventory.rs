@@ -75,9 +75,10 @@ impl Inventory {
     /// Of manifests. Of two objects of one name, that of a file counts before that of a cluster.
     pub fn of(manifests: Vec<Manifest>, assumptions: &Assumptions) -> Result<Self, Complaints> {
         let Sorted { mut taken, skipped } = Sorted::of(manifests, &assumptions.namespace)?;
+        without_idle_namespaces(&mut taken);
+        let mut notes = adapted::scaled(&mut taken);
         bounded(&taken)?;
         let assumed = without_namespace(&taken);
-        let mut notes = Vec::new();
         if !assumed.is_empty() {
             let names = assumed.iter().cloned().collect::<Vec<_>>().join(", ");
             notes.push(format!("no Namespace manifest for {names}: taken as opted in"));
@@ -136,6 +137,11 @@ impl Sorted {
                 }
                 continue;
             };
+            if manifest.name().is_empty() {
+                complaints.push(manifest.complain("metadata", format!("{kind} without metadata.name")));
+                continue;
+            }
+            without_additions(&mut manifest.object);
             if kind.resource().namespaced && manifest.text("/metadata/namespace").is_empty() {
                 manifest.object["metadata"]["namespace"] = namespace.into();
             }
@@ -186,6 +192,28 @@ fn current(object: &mut Value) {
     }
 }
 
+/// What a cluster adds to an object, and so stands in files that came out of one. An owner is not there, and would take it along.
+fn without_additions(object: &mut Value) {
+    const ADDED: [&str; 10] = [
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "managedFields",
+        "selfLink",
+        "ownerReferences",
+        "finalizers",
+    ];
+    if let Some(object) = object.as_object_mut() {
+        object.remove("status");
+    }
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|key, _| !ADDED.contains(&key.as_str()));
+    }
+}
+
 /// A manifest of a kind that is simulated, in a version that is no longer served.
 fn outdated(manifest: &Manifest) -> Option<Complaint> {
     let (version, kind) = (manifest.text("/apiVersion"), manifest.text("/kind"));
@@ -218,6 +246,15 @@ fn bounded(taken: &[Manifest]) -> Result<(), Complaints> {
         complaints.push(Complaint { place: "the manifests".to_owned(), what });
     }
     if complaints.is_empty() { Ok(()) } else { Err(Complaints(complaints)) }
+}
+
+/// A cluster has many namespaces in which nothing is simulated.
+fn without_idle_namespaces(taken: &mut Vec<Manifest>) {
+    let used: BTreeSet<String> = taken.iter().map(|manifest| manifest.text("/metadata/namespace").to_owned()).collect();
+    taken.retain(|manifest| {
+        let is_theirs = manifest.origin == Origin::Cluster && kind_of(&manifest.object) == Some(Kind::Namespace);
+        !is_theirs || used.contains(manifest.name())
+    });
 }
 
 /// Namespaces that are named and not described.

@@ -1,7 +1,8 @@
-//! The nodes of a simulated fleet: described by hand, or as many as the workloads need.
+//! The nodes of a simulated fleet: described by hand, taken from a cluster, or as many as the workloads need.
 //!
 //! A fleet is fixed: spot nodes come and go as their market has it, and nothing makes more of them than there were.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use embedded_cluster::quantity::Quantity;
@@ -13,6 +14,12 @@ use crate::scenario::{Capacity, Group, MOST_NODES};
 pub(super) const SPOT: &str = "spot";
 /// The group of on-demand nodes.
 const ON_DEMAND: &str = "on-demand";
+/// The CPU of a node where nobody said it.
+const CPU: &str = "16";
+/// The memory of a node where nobody said it.
+const MEMORY: &str = "64Gi";
+/// Over how many zones nodes are spread where nobody said it.
+const ZONES: u32 = 3;
 /// How many pods a node takes: the limit of Kubernetes itself.
 const PODS: u32 = 110;
 /// The share of spot nodes where nobody said it, in percent.
@@ -24,21 +31,36 @@ const MOST_CPU: Quantity = Quantity::from_milli(1_024 * 1_000);
 /// The largest node, in bytes.
 const MOST_MEMORY: Quantity = Quantity::from_milli((1 << 46) * 1_000);
 
-/// What somebody wants.
+/// What somebody wants. What is not said is as it is in the cluster, or as the workloads need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
-    /// How many nodes; as many as are needed, if absent.
+    /// How many nodes.
     pub nodes: Option<u32>,
     /// The share of spot nodes, in percent.
     pub spot_share: Option<u32>,
     /// The CPU of each, as a quantity.
-    pub cpu: String,
+    pub cpu: Option<String>,
     /// The memory of each, as a quantity.
-    pub memory: String,
+    pub memory: Option<String>,
     /// Over how many zones they are spread.
-    pub zones: u32,
+    pub zones: Option<u32>,
     /// How long until another node is there in place of a lost one, once it can be had.
     pub replace_after: Duration,
+    /// The nodes of a cluster; they count only where it is not said how many there are to be.
+    pub seen: Vec<Seen>,
+}
+
+/// A node of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Whether it is a spot node.
+    pub spot: bool,
+    /// What pods can have of it.
+    pub cpu: Quantity,
+    /// What pods can have of it, in bytes.
+    pub memory: Quantity,
+    /// Where it is.
+    pub zone: Option<String>,
 }
 
 /// What a workload needs.
@@ -95,11 +117,19 @@ struct Pods {
 impl Fleet {
     /// The fleet that somebody wants for these workloads.
     pub fn of(wish: &Wish, needs: &[Need]) -> Result<Self, Impossible> {
-        let Wish { nodes, spot_share, cpu, memory, zones, replace_after } = wish;
+        let Wish { nodes, spot_share, cpu, memory, zones, replace_after, seen } = wish;
+        let seen = if nodes.is_none() { seen.as_slice() } else { &[] };
+        let average = |what: fn(&Seen) -> Quantity| {
+            let count = i128::try_from(seen.len()).ok().filter(|count| *count > 0)?;
+            Some(Quantity::from_milli(seen.iter().map(what).sum::<Quantity>().milli() / count))
+        };
+        let cpu = cpu.clone().or_else(|| average(|node| node.cpu).map(decimal)).unwrap_or_else(|| CPU.to_owned());
+        let memory =
+            memory.clone().or_else(|| average(|node| node.memory).map(mebibytes)).unwrap_or_else(|| MEMORY.to_owned());
         let room = Pods {
             count: PODS,
-            cpu: sized("--node-cpu", cpu, MOST_CPU, "16 or 3500m, at most 1024")?,
-            memory: sized("--node-memory", memory, MOST_MEMORY, "64Gi, at most 64Ti")?,
+            cpu: sized("--node-cpu", &cpu, MOST_CPU, "16 or 3500m, at most 1024")?,
+            memory: sized("--node-memory", &memory, MOST_MEMORY, "64Gi, at most 64Ti")?,
         };
         if let Some(share) = spot_share.filter(|share| *share > 100) {
             return Err(Impossible(format!("--spot-share {share} is no percentage: 0 to 100")));
@@ -116,7 +146,12 @@ impl Fleet {
         let (spot, on_demand) = match (nodes, spot_share) {
             (Some(0), _) => return Err(Impossible("a fleet of no nodes runs nothing: raise --nodes".to_owned())),
             (Some(nodes), share) => split(*nodes, share.unwrap_or(SPOT_SHARE)),
-            (None, share) => sizes(needs, room, *share),
+            (None, share) if seen.is_empty() => sizes(needs, room, *share),
+            (None, Some(share)) => split(counted(seen.len()), *share),
+            (None, None) => {
+                let spot = seen.iter().filter(|node| node.spot).count();
+                (counted(spot), counted(seen.len() - spot))
+            }
         };
         if spot.saturating_add(on_demand) > MOST_NODES {
             return Err(Impossible(format!(
@@ -124,8 +159,13 @@ impl Fleet {
                 spot.saturating_add(on_demand)
             )));
         }
-        let zones = (1..=*zones).map(|zone| format!("zone-{zone}")).collect();
-        Ok(Self { spot, on_demand, cpu: cpu.clone(), memory: memory.clone(), zones, replace_after: *replace_after })
+        let there: BTreeSet<&String> = seen.iter().filter_map(|node| node.zone.as_ref()).collect();
+        let zones = match (zones, there.len()) {
+            (Some(zones), _) => numbered(*zones),
+            (None, 0) => numbered(ZONES),
+            (None, _) => there.into_iter().cloned().collect(),
+        };
+        Ok(Self { spot, on_demand, cpu, memory, zones, replace_after: *replace_after })
     }
 
     /// Its nodes, as a scenario has them.
@@ -150,6 +190,14 @@ fn sized(flag: &str, text: &str, most: Quantity, allowed: &str) -> Result<i128, 
     let quantity = Quantity::parse(text).filter(|quantity| Quantity::ZERO < *quantity && *quantity <= most);
     let wrong = || Impossible(format!("{flag} {text:?} is no size of a node: write a quantity as {allowed}"));
     quantity.map(Quantity::milli).ok_or_else(wrong)
+}
+
+fn numbered(zones: u32) -> Vec<String> {
+    (1..=zones).map(|zone| format!("zone-{zone}")).collect()
+}
+
+fn counted(nodes: usize) -> u32 {
+    u32::try_from(nodes).unwrap_or(u32::MAX)
 }
 
 fn decimal(quantity: Quantity) -> String {
@@ -222,10 +270,11 @@ mod tests {
         Wish {
             nodes: None,
             spot_share: None,
-            cpu: "16".to_owned(),
-            memory: "64Gi".to_owned(),
-            zones: 3,
+            cpu: None,
+            memory: None,
+            zones: None,
             replace_after: Duration::from_mins(2),
+            seen: Vec::new(),
         }
     }
 
@@ -265,8 +314,30 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_is_taken_as_it_is_on_average() {
+        let seen = |spot: bool, cpu: &str, memory: &str, zone: &str| Seen {
+            spot,
+            cpu: Quantity::parse(cpu).unwrap(),
+            memory: Quantity::parse(memory).unwrap(),
+            zone: Some(zone.to_owned()),
+        };
+        let seen = vec![seen(true, "4", "8Gi", "b"), seen(true, "8", "16Gi", "a"), seen(false, "3900m", "8Gi", "a")];
+        let there = Wish { seen, ..wish() };
+        let fleet = Fleet::of(&there, &[need(500, 0, "100m", "1Gi")]).unwrap();
+        assert_eq!(
+            (fleet.spot, fleet.on_demand, fleet.cpu.as_str(), fleet.memory.as_str()),
+            (2, 1, "5300m", "10922Mi")
+        );
+        assert_eq!(fleet.zones, ["a", "b"]);
+        let sized = |wish: &Wish| sizes(wish, &[]);
+        assert_eq!(sized(&Wish { spot_share: Some(34), ..there.clone() }), (1, 2), "what is said counts");
+        assert_eq!(sized(&Wish { nodes: Some(10), ..there }), (5, 5));
+    }
+
+    #[test]
     fn impossible_fleets_say_what_to_change() {
-        let of = |cpu: &str, memory: &str| Wish { cpu: cpu.to_owned(), memory: memory.to_owned(), ..wish() };
+        let of =
+            |cpu: &str, memory: &str| Wish { cpu: Some(cpu.to_owned()), memory: Some(memory.to_owned()), ..wish() };
         for (wish, needs, says) in [
             (Wish { nodes: Some(0), ..wish() }, vec![], "raise --nodes"),
             (Wish { nodes: Some(6_000), ..wish() }, vec![], "6000 nodes: at most 5000 are simulated"),

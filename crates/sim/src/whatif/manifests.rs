@@ -152,10 +152,6 @@ fn unpack(file: &Arc<str>, document: Document, found: &mut Vec<Manifest>, compla
                 unpack(file, Document { value: item.clone(), places }, found, complaints);
             }
         }
-        _ if manifest.name().is_empty() => {
-            let what = format!("{} without metadata.name", manifest.text("/kind"));
-            complaints.push(manifest.complain("metadata", what));
-        }
         _ => found.push(manifest),
     }
 }
@@ -192,7 +188,6 @@ mod tests {
             ),
             ("# text\njust text\n", "a.yaml:2:1: a manifest is a map with apiVersion, kind and metadata"),
             ("apiVersion: v1\nmetadata: {name: a}\n", "a.yaml:1:1: kind is missing: a manifest is a map"),
-            ("apiVersion: v1\nkind: Pod\nmetadata:\n  labels: {}\n", "a.yaml:4:3: Pod without metadata.name"),
             ("apiVersion: v1\nkind: [Pod]\n", "a.yaml:1:1: kind is missing"),
             ("a: [\n", "a.yaml:1:4: unclosed bracket '['"),
             ("a: {{ .Values.a }}: 1\n", "as `helm template` does it"),

@@ -9,7 +9,6 @@ use embedded_cluster::resource::Kind;
 use serde_json::{Value, json};
 
 use super::{kind_of, workload_kind};
-use crate::scenario::MOST_REPLICAS;
 use crate::whatif::manifests::Manifest;
 
 /// How long a pod of the embedded cluster takes to be ready.
@@ -35,7 +34,6 @@ pub(super) struct Adapted {
 /// Adapts them, in the same order.
 pub(super) fn adapted(manifests: Vec<Manifest>, ready_after: Duration) -> Adapted {
     let mut objects: Vec<Value> = manifests.into_iter().map(|manifest| manifest.object).collect();
-    let mut notes = scaled(&mut objects);
     let mut without: BTreeMap<&str, u32> = BTreeMap::new();
     for object in objects.iter_mut().filter(|object| workload_kind(object).is_some()) {
         let template = &mut object["spec"]["template"];
@@ -50,10 +48,10 @@ pub(super) fn adapted(manifests: Vec<Manifest>, ready_after: Duration) -> Adapte
             .collect();
         missing.into_iter().for_each(|what| *without.entry(what).or_default() += 1);
     }
-    notes.extend(without.into_iter().map(|(what, workloads)| {
+    let notes = without.into_iter().map(|(what, workloads)| {
         format!("there are no {what} in the simulation: {workloads} of the workloads are simulated without")
-    }));
-    Adapted { objects, notes }
+    });
+    Adapted { objects, notes: notes.collect() }
 }
 
 /// Whether there was such a field, which is needed and not there.
@@ -75,36 +73,39 @@ fn removed(pod: &mut Value, field: &str) -> bool {
 }
 
 /// Workloads begin within the bounds of their autoscalers, which would see to it in the first seconds.
-fn scaled(objects: &mut [Value]) -> Vec<String> {
+pub(super) fn scaled(manifests: &mut [Manifest]) -> Vec<String> {
     let mut notes = Vec::new();
-    let scalers: Vec<Value> =
-        objects.iter().filter(|object| kind_of(object) == Some(Kind::HorizontalPodAutoscaler)).cloned().collect();
+    let is_scaler = |manifest: &&Manifest| kind_of(&manifest.object) == Some(Kind::HorizontalPodAutoscaler);
+    let scalers: Vec<Value> = manifests.iter().filter(is_scaler).map(|manifest| manifest.object.clone()).collect();
     if !scalers.is_empty() {
         notes.push("load is not simulated: a HorizontalPodAutoscaler keeps its target within its bounds".to_owned());
     }
     for scaler in scalers {
         let (spec, namespace) = (&scaler["spec"], &scaler["metadata"]["namespace"]);
         let (target, least) = (&spec["scaleTargetRef"], spec["minReplicas"].as_u64().unwrap_or(1));
-        let most = spec["maxReplicas"].as_u64().unwrap_or(u64::MAX);
-        let workload = objects.iter_mut().find(|object| {
+        let most = spec["maxReplicas"].as_u64().unwrap_or(u64::MAX).max(least);
+        let workload = manifests.iter_mut().find(|Manifest { object, .. }| {
             workload_kind(object).is_some()
                 && object["kind"] == target["kind"]
                 && object["metadata"]["name"] == target["name"]
                 && object["metadata"]["namespace"] == *namespace
         });
         let Some(workload) = workload else { continue };
-        let replicas = workload["spec"]["replicas"].as_u64().unwrap_or(1);
-        let within = replicas.clamp(least, most.max(least)).min(MOST_REPLICAS.into());
-        // What is scaled to nothing is left alone.
-        if replicas == within || replicas == 0 {
-            continue;
+        let name = workload.called();
+        let Some(spec) = workload.object.get_mut("spec").and_then(Value::as_object_mut) else { continue };
+        let replicas = match spec.get("replicas") {
+            None | Some(Value::Null) => Some(1),
+            Some(replicas) => replicas.as_u64(),
+        };
+        // What is scaled to nothing is left alone; what is no number is refused later.
+        let Some(replicas) = replicas.filter(|replicas| *replicas > 0) else { continue };
+        let within = replicas.clamp(least, most);
+        if replicas != within {
+            spec.insert("replicas".to_owned(), within.into());
+            notes.push(format!(
+                "{name} begins with {within} replicas, as its HorizontalPodAutoscaler wants, not with {replicas}"
+            ));
         }
-        workload["spec"]["replicas"] = within.into();
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let name = format!("{} {}/{}", text(&target["kind"]), text(namespace), text(&target["name"]));
-        notes.push(format!(
-            "{name} begins with {within} replicas, as its HorizontalPodAutoscaler wants, not with {replicas}"
-        ));
     }
     notes
 }

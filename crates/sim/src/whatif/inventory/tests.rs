@@ -95,6 +95,18 @@ fn what_cannot_be_simulated_is_told_with_its_place() {
             web + &workload("StatefulSet", "{name: web}", "1", CONTAINER),
             "a.yaml:13:18: StatefulSet trial/web: Deployment trial/web has the same name",
         ),
+        (
+            "apiVersion: v1\nkind: Namespace\nmetadata:\n  labels: {}\n".to_owned(),
+            "a.yaml:4:3: Namespace without metadata.name",
+        ),
+        ("apiVersion: v1\nkind: Namespace\nmetadata: [a]\n".to_owned(), "a.yaml:3:11: Namespace without metadata.name"),
+        (
+            deployment("{name: web}", "1")
+                + "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {name: web}\nspec:\n  \
+                   scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}\n  minReplicas: 30000\n  maxReplicas: 30000\n",
+            "a.yaml:5:13: Deployment trial/web: 30000 replicas: at most 20000 are simulated",
+        ),
+        ("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec: [a]\n".to_owned(), "a.yaml:"),
         (String::new(), "the manifests: neither a Deployment nor a StatefulSet is among them"),
         ("{apiVersion: v1, kind: Service, metadata: {name: web}}".to_owned(), "neither a Deployment nor a StatefulSet"),
     ] {
@@ -193,4 +205,29 @@ fn an_object_of_a_cluster_is_stripped_of_what_the_cluster_added() {
     let namespace = json!({"metadata": {"name": "shop"}, "spec": {"finalizers": ["kubernetes"]}});
     let wanted = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
     assert_eq!(stripped("Namespace", "v1", &namespace), Some(wanted));
+}
+
+#[test]
+fn what_a_cluster_added_to_a_file_is_no_mistake_and_other_kinds_need_no_name() {
+    let metadata = "{name: web, uid: u, resourceVersion: \"7\", generation: 3, creationTimestamp: \"2026-01-01T00:00:00Z\", \
+                    managedFields: [{manager: a}], ownerReferences: [{apiVersion: a/v1, kind: A, name: a, uid: o}]}";
+    let text = deployment(metadata, "1").replace("spec:\n", "status: {replicas: 1}\nspec:\n")
+        + "{apiVersion: kustomize.config.k8s.io/v1beta1, kind: Kustomization, resources: [web.yaml]}\n";
+    let inventory = inventory(&text).unwrap();
+    let metadata = &inventory.objects[1]["metadata"];
+    assert_eq!(*metadata, json!({"name": "web", "namespace": NOWHERE}));
+    assert_eq!(inventory.skipped.keys().collect::<Vec<_>>(), ["Kustomization (kustomize.config.k8s.io/v1beta1)"]);
+}
+
+#[test]
+fn a_namespace_of_the_cluster_is_there_for_whoever_uses_it() {
+    let namespace = |name: &str| {
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        Manifest { object, origin: Origin::Cluster }
+    };
+    let web = read("a.yaml", &deployment("{name: web, namespace: used}", "1")).unwrap().remove(0);
+    let assumptions = Assumptions { namespace: NOWHERE.to_owned(), ready_after: Duration::ZERO };
+    let inventory = Inventory::of(vec![namespace("idle"), namespace("used"), web], &assumptions).unwrap();
+    assert_eq!(names(&inventory), ["Namespace used", "Deployment web"]);
+    assert_eq!(inventory.notes, [""; 0], "it is known not to be opted in");
 }

@@ -25,10 +25,11 @@ fn question(web: &Value) -> Question {
     let wish = Wish {
         nodes: Some(4),
         spot_share: None,
-        cpu: "8".to_owned(),
-        memory: "32Gi".to_owned(),
-        zones: 1,
+        cpu: Some("8".to_owned()),
+        memory: Some("32Gi".to_owned()),
+        zones: Some(1),
         replace_after: Duration::from_mins(1),
+        seen: Vec::new(),
     };
     Question {
         objects: inventory.objects,
@@ -61,6 +62,7 @@ fn both_sides_of_a_run_see_the_same_days_on_any_number_of_threads() {
         assert_eq!((figures.workload.as_str(), figures.wanted), ("trial/web", 6));
         assert_eq!((figures.at_end.spot, figures.at_end.on_demand), (3, 3), "{seed}");
         assert_eq!(figures.fewest_ready, 3, "{seed}: half of it is on on-demand nodes throughout");
+        assert_eq!(without.workloads[0].at_end.on_demand, 6, "{seed}: nobody brings them back");
         assert!((0.35..1.0).contains(&figures.cost), "{seed}: {}", figures.cost);
         assert_eq!(with.missed.len(), 1, "{seed}: {:?}", with.missed);
         assert_eq!((with.stuck.len(), without.stuck.len()), (0, 0));
@@ -103,4 +105,8 @@ fn what_was_seen_is_played_from_its_first_step_on() {
     // Nothing for five minutes, one of two nodes for four of the next five, and both for four of the last.
     let hours = runs[0].with.spot_node_hours;
     assert!((hours - (4.0 + 1.0 + 8.0) / 60.0).abs() < 0.01, "{hours}");
+    let terms = Terms { seed: 3, with_spotalis: false };
+    let record = embedded::run(&scenario(&question, 3), terms, |_, _| ()).unwrap();
+    let went = record.moments.iter().any(|(_, moment)| matches!(moment, crate::record::Moment::NodeWent { .. }));
+    assert!(!went, "what cannot be had from the beginning on was never there");
 }
