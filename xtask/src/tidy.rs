@@ -54,7 +54,10 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ),
     // What judges the product from outside shares only its vocabulary, how it is registered and what it can be told.
     ("spotalis-rig", &[]),
-    ("spotalis-e2e", &["spotalis-core", "spotalis-config", "spotalis-kube", "spotalis-webhook", "spotalis-rig"]),
+    (
+        "spotalis-e2e",
+        &["embedded-cluster", "spotalis-core", "spotalis-config", "spotalis-kube", "spotalis-webhook", "spotalis-rig"],
+    ),
     ("spotalis-bench", &["spotalis-rig", "spotalis-e2e"]),
     (
         "xtask",

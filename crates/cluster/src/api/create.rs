@@ -73,7 +73,8 @@ impl Cluster {
         let options = WriteOptions::of("CreateOptions", request)?;
         let target = &request.target;
         let Sent { object, warnings } = body::object(request, &Expected::object(target.kind), options.unknown)?;
-        let object = self.create_object(target.kind, &target.namespace, object, &options).await?;
+        let created = self.create_object(target.kind, &target.namespace, object, &options).await;
+        let object = created.map_err(|status| status.warning(&warnings))?;
         Ok(Reply { outcome: Outcome::Object(201, object), warnings })
     }
 

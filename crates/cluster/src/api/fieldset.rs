@@ -158,13 +158,18 @@ impl FieldSet {
             }
             return;
         };
+        let steps: Vec<Step> = parts.iter().map(|(step, _)| step.clone()).collect();
         for (step, (value, shape)) in parts {
             let is_element = !matches!(step, Step::Field(_));
+            // Of elements that nobody can tell apart, no field is anybody's own.
+            let is_repeated = is_element && steps.iter().filter(|other| **other == step).count() > 1;
             path.push(step);
             if is_element {
                 self.0.insert(path.clone());
             }
-            self.collect(value, &shape, path);
+            if !is_repeated {
+                self.collect(value, &shape, path);
+            }
             path.pop();
         }
     }
@@ -220,6 +225,14 @@ impl FieldSet {
     /// Without everything under a field at the top.
     pub(crate) fn without(mut self, top: &str) -> Self {
         self.0.retain(|path| path.first() != Some(&Step::Field(top.to_owned())));
+        self
+    }
+
+    /// Without what is at or below any of these.
+    pub(crate) fn without_any(mut self, of: &[&[&str]]) -> Self {
+        let is_field = |(step, name): (&Step, &&str)| matches!(step, Step::Field(field) if field == name);
+        let is_below = |path: &Path, top: &[&str]| path.len() >= top.len() && path.iter().zip(top).all(is_field);
+        self.0.retain(|path| !of.iter().any(|top| is_below(path, top)));
         self
     }
 

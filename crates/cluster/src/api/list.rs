@@ -206,17 +206,17 @@ fn page(
         let (namespace, name) = continuation.after.rsplit_once('/').unwrap_or((&target.namespace, &continuation.after));
         Key::new(target.kind, namespace, name)
     });
-    let mut matching = snapshot
-        .objects
-        .into_iter()
-        .filter(|(key, object)| after.as_ref().is_none_or(|after| key > after) && selection.matches(object));
+    let mut left = snapshot.objects.into_iter().filter(|(key, _)| after.as_ref().is_none_or(|after| key > after));
     let mut page = Vec::new();
     let mut last = None;
-    for (key, object) in matching.by_ref().take(limit.unwrap_or(usize::MAX)) {
+    while page.len() < limit.unwrap_or(usize::MAX)
+        && let Some((key, object)) = left.find(|(_, object)| selection.matches(object))
+    {
         last = Some(key);
         page.push(object);
     }
-    let remaining = matching.count();
+    // Whether any of them is selected is not known before the next page.
+    let remaining = left.count();
     let mut metadata = json!({"resourceVersion": snapshot.revision.to_string()});
     if let Some(last) = last.filter(|_| remaining > 0) {
         let revision = i64::try_from(snapshot.revision).unwrap_or(-1);

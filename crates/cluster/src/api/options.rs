@@ -48,6 +48,27 @@ fn manager_of(user_agent: &str) -> String {
     user_agent.split('/').next().unwrap_or_default().chars().take(128).collect()
 }
 
+/// A text as Go quotes it.
+fn go_quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '\u{7}' => quoted.push_str("\\a"),
+            '\u{8}' => quoted.push_str("\\b"),
+            '\u{c}' => quoted.push_str("\\f"),
+            '\u{b}' => quoted.push_str("\\v"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_ascii_control() => quoted.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
+}
+
 impl WriteOptions {
     /// Those of a creation (`CreateOptions`) or an update (`UpdateOptions`).
     pub(crate) fn of(kind: &str, request: &Request) -> Result<Self, Status> {
@@ -75,6 +96,13 @@ impl WriteOptions {
         if manager.len() > 128 {
             errors.push(FieldError::too_long("fieldManager", 128));
         }
+        let unprintable = |(_, c): &(usize, char)| c.is_control();
+        errors.extend(manager.char_indices().filter(unprintable).map(|(at, c)| {
+            let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+            let mut error = FieldError::invalid("fieldManager", &manager.into(), &why);
+            error.say(&format!("Invalid value: {}: {why}", go_quoted(manager)));
+            error
+        }));
         let dry_run = dry_run(&query.all("dryRun").collect::<Vec<_>>(), &mut errors);
         let unknown = match query.text("fieldValidation") {
             "" | "Warn" => Unknown::Warned,

@@ -11,7 +11,7 @@ use super::decode::normalized;
 use super::fieldset::{FieldSet, Shape, Step, compare};
 use super::meta::{metadata, put_meta};
 use super::schema;
-use super::strategy::reset_field;
+use super::strategy::reset_fields;
 use crate::clock::seconds;
 use crate::object::Object;
 use crate::resource::Kind;
@@ -98,10 +98,13 @@ fn shape(object: &Value) -> Shape<'static> {
     Shape::of_object(Object::from(object.clone()).kind().and_then(schema::of_kind))
 }
 
-/// Dates the entries that an apply made at creation.
+/// The time of entries that an apply made, until they are dated.
+pub(crate) const UNDATED: &str = "0001-01-01T00:00:00Z";
+
+/// Dates the entries that an apply made.
 pub(crate) fn stamp(object: &mut Value, now: Timestamp) {
     let mut managers = managers(object);
-    managers.iter_mut().filter(|manager| manager.time.is_empty()).for_each(|manager| manager.time = seconds(now));
+    managers.iter_mut().filter(|manager| manager.time == UNDATED).for_each(|manager| manager.time = seconds(now));
     set(object, managers);
 }
 
@@ -162,10 +165,7 @@ pub(crate) fn note(object: &mut Value, old: &Object, write: &Write<'_>) {
     let difference = compare(old.json(), object, &shape(object));
     let mut written = difference.added;
     written.union(difference.modified);
-    let keep = |set: FieldSet| {
-        let set = set.without_bookkeeping();
-        reset_field(write.subresource).map_or(set.clone(), |field| set.without(field))
-    };
+    let keep = |set: FieldSet| set.without_bookkeeping().without_any(reset_fields(old.kind(), write.subresource));
     let (written, removed) = (keep(written), keep(difference.removed));
     if written.0.is_empty() && removed.0.is_empty() {
         put_meta(object, "managedFields", old.at("/metadata").get("managedFields").cloned());

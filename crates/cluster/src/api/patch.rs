@@ -113,8 +113,9 @@ fn operations(bytes: &[u8]) -> Result<Value, Status> {
             Err(Status::with_reason(413, "RequestEntityTooLarge", message, Value::Null))
         }
         Value::Array(_) => Ok(value),
+        Value::Null => Ok(json!([])),
         _ => {
-            let what = if value.is_object() { "object" } else { "value" };
+            let what = body::not_an_object(&value).unwrap_or("object");
             Err(bad(format!("json: cannot unmarshal {what} into Go value of type []handlers.jsonPatchOp")))
         }
     }
@@ -141,8 +142,21 @@ pub(crate) fn formed(
 }
 
 impl Cluster {
+    /// Reads a patch. What is wrong with it is said only if there is something to patch.
+    pub(crate) fn patch_of(&self, request: &Request) -> Result<(Patch, WriteOptions), Status> {
+        let target = &request.target;
+        Patch::of(request).map_err(|status| {
+            let applies = request.content_type.starts_with("application/apply-patch");
+            let is_body = matches!(status.code, 400 | 413);
+            if is_body && !applies && self.read(|store| store.get(&target.key()).is_none()) {
+                return Status::not_found(target.kind, target.name.as_deref().unwrap_or_default());
+            }
+            status
+        })
+    }
+
     pub(crate) async fn patch(&self, request: &Request) -> Result<Reply, Status> {
-        let (patch, options) = Patch::of(request)?;
+        let (patch, options) = self.patch_of(request)?;
         let target = &request.target;
         let applies = matches!(patch, Patch::Apply(_));
         let update = Update {
@@ -154,14 +168,11 @@ impl Cluster {
             options: &options,
         };
         let warnings = parking_lot::Mutex::new(Vec::new());
-        let updated = self
-            .update(&update, |current| {
-                let (object, said) = patched(&patch, target, current, &options)?;
-                *warnings.lock() = said;
-                Ok(object)
-            })
-            .await?;
-        Ok(updated.reply(warnings.into_inner()))
+        let updated =
+            self.update(&update, |current| patched(&patch, target, current, &options, &mut warnings.lock())).await;
+        let warnings = warnings.into_inner();
+        let updated = updated.map_err(|status| status.warning(&warnings))?;
+        Ok(updated.reply(warnings))
     }
 }
 
@@ -171,7 +182,8 @@ fn patched(
     target: &Target,
     current: Option<&Object>,
     options: &WriteOptions,
-) -> Result<(Value, Vec<String>), Status> {
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
     let expected = Expected::object(target.kind);
     let name = target.name.as_deref().unwrap_or_default();
     let made = match (patch, current) {
@@ -180,7 +192,8 @@ fn patched(
         (patch, Some(current)) => patch.laid_over(current.json(), expected.type_)?,
     };
     let managed = made["metadata"].get("managedFields").cloned();
-    let body::Sent { mut object, warnings } = formed(patch, &made, &expected, options.unknown)?;
+    let body::Sent { mut object, warnings: said } = formed(patch, &made, &expected, options.unknown)?;
+    *warnings = said;
     if current.is_none()
         && let Some(uid) = object["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty())
     {
@@ -190,5 +203,5 @@ fn patched(
     place(&mut object, target.kind, &target.namespace)?;
     check_name(&object, name)?;
     super::meta::put_meta(&mut object, "managedFields", managed);
-    Ok((object, warnings))
+    Ok(object)
 }

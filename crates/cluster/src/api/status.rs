@@ -22,6 +22,8 @@ pub(crate) struct Status {
     pub plain: bool,
     /// With which token an interrupted list can go on all the same.
     pub continued: Option<String>,
+    /// What was to be said about the request before it was refused.
+    pub warnings: Vec<String>,
 }
 
 /// Of what an error speaks: the group, and the word for the kind that this error uses.
@@ -42,7 +44,8 @@ fn core_group(kind: Kind) -> &'static str {
 
 impl Status {
     fn new(code: u16, reason: &'static str, message: impl Into<String>, details: Value) -> Self {
-        Self { code, reason, message: message.into(), details, retry_after: None, plain: false, continued: None }
+        let (message, warnings) = (message.into(), Vec::new());
+        Self { code, reason, message, details, retry_after: None, plain: false, continued: None, warnings }
     }
 
     fn of_resource(
@@ -185,6 +188,11 @@ impl Status {
         let mut status = Self::new(429, "TooManyRequests", message, details);
         status.retry_after = (retry_after > 0).then_some(retry_after);
         status
+    }
+
+    /// With what was to be said before.
+    pub(crate) fn warning(self, warnings: &[String]) -> Self {
+        Self { warnings: warnings.to_vec(), ..self }
     }
 
     /// With one more cause in the details.

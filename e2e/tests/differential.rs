@@ -1,0 +1,75 @@
+//! The embedded cluster answers as a real API server does: thousands of generated requests to both, in the same order, and
+//! no difference that is not explained.
+//!
+//! A difference is told with the seed and the shortest sequence that shows it; `SPOTALIS_DIFFERENTIAL_SEED=N` tries one seed
+//! alone.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use embedded_cluster::{Cluster, Options, Ownership};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use kube::Client;
+use spotalis_e2e::differential::{Found, Tally, Worlds};
+use spotalis_rig::{RigOptions, on_rig, say};
+
+/// Sequences. Each is of some sixty requests.
+const SEEDS: u64 = 60;
+/// Sequences that are under way at once.
+const AT_ONCE: usize = 12;
+/// So many requests at least.
+const REQUESTS: usize = 10_000;
+/// Differences of which the shortest sequence is looked for.
+const SHORTENED: usize = 0;
+
+#[tokio::test]
+async fn both_answer_the_same() -> Result<()> {
+    on_rig(RigOptions { bare: true, ..RigOptions::default() }, async |rig| {
+        let since = tokio::time::Instant::now();
+        let options = Options { ownership: Ownership::Always, compaction: None, ..Options::default() };
+        let cluster = Cluster::new(options);
+        // A server that was just started knows nothing of what was before.
+        cluster.compact();
+        let worlds = Worlds { real: rig.client(), here: Client::new(cluster.service(), "default") };
+        let seeds = match one_seed()? {
+            Some(seed) => seed..seed + 1,
+            None => 0..SEEDS,
+        };
+        let is_whole = seeds == (0..SEEDS);
+        let tried = stream::iter(seeds).map(|seed| worlds.try_seed(seed)).buffered(AT_ONCE);
+        let tried: Vec<(Tally, Vec<Found>)> = tried.try_collect().await?;
+        let mut tally = Tally::default();
+        tried.iter().for_each(|(one, _)| tally.add(one));
+        say(format!("differential: {tally}, after {:.1} s", since.elapsed().as_secs_f64()));
+        let found: Vec<Found> = tried.into_iter().flat_map(|(_, found)| found).collect();
+        ensure!(found.is_empty(), "{}", told(&worlds, found).await?);
+        if is_whole {
+            ensure!(tally.sent() >= REQUESTS, "only {} requests", tally.sent());
+            let idle = tally.idle();
+            ensure!(idle.is_empty(), "explained, but no longer needed: {}", idle.join("; "));
+        }
+        anyhow::Ok(())
+    })
+    .await
+}
+
+fn one_seed() -> Result<Option<u64>> {
+    let Some(seed) = std::env::var_os("SPOTALIS_DIFFERENTIAL_SEED") else { return Ok(None) };
+    let seed = seed.to_str().and_then(|seed| seed.parse().ok());
+    seed.map(Some).context("SPOTALIS_DIFFERENTIAL_SEED is the number of a seed, as 17")
+}
+
+/// One of each place, and of the first few the shortest sequence.
+async fn told(worlds: &Worlds, found: Vec<Found>) -> Result<String> {
+    let mut text = format!("{} differences that nothing explains\n", found.len());
+    let mut places: BTreeMap<String, (usize, Found)> = BTreeMap::new();
+    for one in found {
+        text += &format!("\nALL {one}\n");
+        places.entry(one.place()).or_insert_with(|| (0, one)).0 += 1;
+    }
+    places.iter().for_each(|(place, (count, one))| text += &format!("\n{count} x {place}\n  {one}\n"));
+    for (_, one) in places.into_values().take(SHORTENED) {
+        text += &format!("\n{}\n", worlds.shorten(one).await?);
+    }
+    Ok(text)
+}
