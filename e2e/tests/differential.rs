@@ -8,13 +8,15 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use embedded_cluster::{Cluster, Options, Ownership};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use kube::Client;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::ListParams;
+use kube::{Api, Client};
 use spotalis_e2e::differential::{Found, Tally, Worlds};
-use spotalis_rig::{RigOptions, on_rig, say};
+use spotalis_rig::{Part, Rig, RigOptions, on_rig, say};
 
 /// Sequences. Each is of some sixty requests.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 120;
 /// Sequences that are under way at once.
 const AT_ONCE: usize = 12;
 /// So many requests at least.
@@ -30,20 +32,21 @@ async fn both_answer_the_same() -> Result<()> {
         let cluster = Cluster::new(options);
         // A server that was just started knows nothing of what was before.
         cluster.compact();
-        let worlds = Worlds { real: rig.client(), here: Client::new(cluster.service(), "default") };
-        let seeds = match one_seed()? {
-            Some(seed) => seed..seed + 1,
-            None => 0..SEEDS,
-        };
-        let is_whole = seeds == (0..SEEDS);
-        let tried = stream::iter(seeds).map(|seed| worlds.try_seed(seed)).buffered(AT_ONCE);
-        let tried: Vec<(Tally, Vec<Found>)> = tried.try_collect().await?;
+        let forget = || compact(rig, &cluster).boxed_local();
+        let worlds = Worlds { real: rig.client(), here: Client::new(cluster.service(), "default"), compact: &forget };
+        let one = one_seed()?;
+        let seeds = one.map_or(0..SEEDS, |seed| seed..seed + 1);
+        let tried = stream::iter(seeds).map(|seed| worlds.try_seed(Some(seed))).buffered(AT_ONCE);
+        let mut tried: Vec<(Tally, Vec<Found>)> = tried.try_collect().await?;
+        if one.is_none() {
+            tried.push(worlds.try_seed(None).await?);
+        }
         let mut tally = Tally::default();
         tried.iter().for_each(|(one, _)| tally.add(one));
         say(format!("differential: {tally}, after {:.1} s", since.elapsed().as_secs_f64()));
         let found: Vec<Found> = tried.into_iter().flat_map(|(_, found)| found).collect();
         ensure!(found.is_empty(), "{}", told(&worlds, found).await?);
-        if is_whole {
+        if one.is_none() {
             ensure!(tally.sent() >= REQUESTS, "only {} requests", tally.sent());
             let idle = tally.idle();
             ensure!(idle.is_empty(), "explained, but no longer needed: {}", idle.join("; "));
@@ -53,6 +56,17 @@ async fn both_answer_the_same() -> Result<()> {
     .await
 }
 
+/// Has etcd and the cluster forget what was. The API server is started anew, for its watch caches remember.
+async fn compact(rig: &Rig, cluster: &Cluster) -> Result<()> {
+    let newest = Api::<Namespace>::all(rig.client()).list(&ListParams::default()).await?;
+    let revision = newest.metadata.resource_version.and_then(|revision| revision.parse().ok());
+    rig.compact(revision.context("a list has a revision")?).await?;
+    rig.kill(Part::ApiServer)?;
+    rig.launch(Part::ApiServer).await?;
+    cluster.compact();
+    Ok(())
+}
+
 fn one_seed() -> Result<Option<u64>> {
     let Some(seed) = std::env::var_os("SPOTALIS_DIFFERENTIAL_SEED") else { return Ok(None) };
     let seed = seed.to_str().and_then(|seed| seed.parse().ok());
@@ -60,7 +74,7 @@ fn one_seed() -> Result<Option<u64>> {
 }
 
 /// One of each place, and of the first few the shortest sequence.
-async fn told(worlds: &Worlds, found: Vec<Found>) -> Result<String> {
+async fn told(worlds: &Worlds<'_>, found: Vec<Found>) -> Result<String> {
     let mut text = format!("{} differences that nothing explains\n", found.len());
     let mut places: BTreeMap<String, (usize, Found)> = BTreeMap::new();
     for one in found {

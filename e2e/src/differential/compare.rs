@@ -48,18 +48,19 @@ impl Comparison {
                 "code": code, "contentType": content_type, "retryAfter": retry_after, "warnings": warnings, "body": body,
             })
         };
-        let (real, here) = (whole(&mut self.real, real), whole(&mut self.here, here));
-        if real["code"] != here["code"] {
-            // The rest is another story.
-            let of = |answer: &Value| answer["code"].clone();
-            return vec![Difference { at: "/code".to_owned(), real: of(&real), here: of(&here) }];
+        if real.code != here.code {
+            // The rest is another story, and what it names is nobody else's.
+            return vec![Difference { at: "/code".to_owned(), real: real.code.into(), here: here.code.into() }];
         }
+        let (real, here) = (whole(&mut self.real, real), whole(&mut self.here, here));
         self.differences(&real, &here)
     }
 
     pub(crate) fn events(&mut self, real: &[Value], here: &[Value]) -> Vec<Difference> {
         let list = |canon: &mut Canon, events: &[Value]| -> Vec<Value> {
-            events.iter().filter(|event| !is_heartbeat(event)).map(|event| canon.of(event)).collect()
+            let mut told = 0;
+            let events = events.iter().filter(|event| !is_heartbeat(event));
+            events.map(|event| canon.of(&without_reach(event, &mut told))).collect()
         };
         let (real, here) = (list(&mut self.real, real), list(&mut self.here, here));
         if real.len() != here.len() {
@@ -113,8 +114,22 @@ fn is_heartbeat(event: &Value) -> bool {
     event["type"] == "BOOKMARK" && event["object"]["metadata"].get("annotations").is_none()
 }
 
+/// Up to which revision a bookmark tells depends on what others wrote meanwhile; it must not be less than what was told.
+fn without_reach(event: &Value, told: &mut u64) -> Value {
+    let revision = &event["object"]["metadata"]["resourceVersion"];
+    let revision = revision.as_str().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let is_behind = revision < *told;
+    *told = revision.max(*told);
+    let mut event = event.clone();
+    if event["type"] == "BOOKMARK" {
+        let reach = if is_behind { "less than was told" } else { "all that was told" };
+        event["object"]["metadata"]["resourceVersion"] = reach.into();
+    }
+    event
+}
+
 fn brief(event: &Value) -> Value {
-    json!({"type": event["type"], "name": event["object"]["metadata"]["name"], "metadata": event["object"]["metadata"]})
+    json!({"type": event["type"], "name": event["object"]["metadata"]["name"], "message": event["object"]["message"]})
 }
 
 #[cfg(test)]

@@ -13,4 +13,4 @@ mod send;
 mod step;
 
 pub use explained::{EXPLAINED, Explained};
-pub use run::{Found, Shortest, Tally, Worlds};
+pub use run::{Compact, Found, Shortest, Tally, Worlds};

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use anyhow::Result;
+use futures::future::LocalBoxFuture;
 use kube::Client;
 use serde_json::Value;
 
@@ -11,16 +12,20 @@ use super::compare::{Comparison, Difference};
 use super::explained::{Case, EXPLAINED, explanation};
 use super::generate::sequence;
 use super::send::{Answer, Talk};
-use super::step::Step;
+use super::step::{COMPACT, Step};
 
 /// A real API server, and the embedded one.
-#[derive(Clone)]
-pub struct Worlds {
+pub struct Worlds<'w> {
     /// The one that is right.
     pub real: Client,
     /// The one that is tried.
     pub here: Client,
+    /// Makes both forget the past.
+    pub compact: &'w Compact<'w>,
 }
+
+/// Makes two servers forget the past.
+pub type Compact<'w> = dyn Fn() -> LocalBoxFuture<'w, Result<()>> + 'w;
 
 /// What was sent and compared.
 #[derive(Clone, Debug, Default)]
@@ -86,7 +91,7 @@ impl fmt::Display for Tally {
 /// A difference that nothing explains.
 #[derive(Clone, Debug)]
 pub struct Found {
-    seed: u64,
+    seed: Option<u64>,
     /// The request to which the answers, or the watch whose events, differ.
     number: usize,
     step: Step,
@@ -108,7 +113,7 @@ impl Found {
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seed, number, step, difference } = self;
-        write!(f, "seed {seed}, request {number}: {step}\n    differ {difference}")
+        write!(f, "{}, request {number}: {step}\n    differ {difference}", named(*seed))
     }
 }
 
@@ -135,6 +140,11 @@ impl fmt::Display for Shortest {
     }
 }
 
+/// The namespace of a seed.
+fn named(seed: Option<u64>) -> String {
+    seed.map_or_else(|| "past".to_owned(), |seed| format!("seed-{seed}"))
+}
+
 struct Attempt {
     tally: Tally,
     found: Vec<(usize, Difference)>,
@@ -142,12 +152,12 @@ struct Attempt {
     answers: BTreeMap<usize, (Answer, Answer)>,
 }
 
-impl Worlds {
-    /// Sends the requests of a seed, and tells what it counted and where the answers differ.
-    pub async fn try_seed(&self, seed: u64) -> Result<(Tally, Vec<Found>)> {
+impl Worlds<'_> {
+    /// Sends the requests of a seed, and tells what it counted and where the answers differ. Without a seed, those in the middle
+    /// of which the past is forgotten; no others may be under way then.
+    pub async fn try_seed(&self, seed: Option<u64>) -> Result<(Tally, Vec<Found>)> {
         let steps = sequence(seed);
-        let Attempt { tally, found, answers: _ } =
-            self.attempt(&format!("s{seed}"), &steps, &BTreeSet::new(), true).await?;
+        let Attempt { tally, found, answers: _ } = self.attempt(&named(seed), &steps, &BTreeSet::new(), true).await?;
         let found = found.into_iter().map(|(number, difference)| {
             let step = steps[number].clone();
             Found { seed, number, step, difference }
@@ -167,7 +177,7 @@ impl Worlds {
         for candidate in (1..=last).rev().filter(|candidate| is_watch || candidate != number) {
             let mut fewer = skipped.clone();
             fewer.insert(candidate);
-            let namespace = format!("s{seed}-{number}-without-{candidate}");
+            let namespace = format!("{}-{number}-without-{candidate}", named(*seed));
             let mut attempt = self.attempt(&namespace, &steps, &fewer, is_watch).await?;
             if attempt.found.iter().any(|other| found.is_again(other)) {
                 skipped = fewer;
@@ -197,6 +207,12 @@ impl Worlds {
                 here.skip();
                 continue;
             }
+            if step.method == COMPACT {
+                (self.compact)().await?;
+                real.skip();
+                here.skip();
+                continue;
+            }
             let (said, echoed) = tokio::try_join!(real.send(step), here.send(step))?;
             let differences = comparison.answers(&said, &echoed);
             attempt.tally.answers += 1;
@@ -205,7 +221,7 @@ impl Worlds {
             let before = attempt.found.len();
             attempt.judge(number, step, Some((&said, &echoed)), differences);
             // One did what the other refused: from here on they are two different stories.
-            is_apart = (said.code < 300) != (echoed.code < 300);
+            is_apart = (said.code < 300) != (echoed.code < 300) && !step.is_trial();
             if before < attempt.found.len() {
                 attempt.answers.insert(number, (said, echoed));
             }

@@ -21,6 +21,12 @@ pub(crate) const OPERATIONS: &str = "application/json-patch+json";
 /// Server-side apply.
 pub(crate) const APPLY: &str = "application/apply-patch+yaml";
 
+/// What objects can be sent as, besides.
+pub(crate) const YAML: &str = "application/yaml";
+pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+/// No method of HTTP: here the servers forget the past.
+pub(crate) const COMPACT: &str = "COMPACT";
+
 /// A body.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Sent {
@@ -62,6 +68,13 @@ pub(crate) struct Step {
     pub accept: &'static str,
     pub body: Sent,
     pub reading: Reading,
+}
+
+impl Step {
+    /// Whether it leaves everything as it is, if all is well.
+    pub(crate) fn is_trial(&self) -> bool {
+        self.method == "GET" || self.path.contains("dryRun=All")
+    }
 }
 
 impl fmt::Display for Step {

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::fieldset::{FieldSet, Path, Shape, Step, compare, keys_of, shown};
+use super::fieldset::{FieldSet, Path, Shape, Step, compare, keys_of, shown, told_before};
 use super::options::WriteOptions;
 use super::ownership::{Entry, UNDATED, blank, managers, set, written};
 use super::request::Target;
@@ -122,7 +122,7 @@ fn described(owner: &Entry) -> String {
 }
 
 fn conflict(conflicts: &mut Vec<(String, Path)>) -> Status {
-    conflicts.sort();
+    conflicts.sort_by(|(owner, path), (other, its)| owner.cmp(other).then_with(|| told_before(path, its)));
     let message = match conflicts.as_slice() {
         [(owner, path)] => format!("Apply failed with 1 conflict: conflict with {owner}: {}", shown(path)),
         all => {

@@ -131,6 +131,15 @@ pub(crate) fn object(request: &Request, expected: &Expected, unknown: Unknown) -
             no_type(what)
         )));
     }
+    for key in ["apiVersion", "kind"] {
+        named(&value, key, Words::Json).map_err(|status| {
+            let (name, shown) = (expected.name, quoted(&request.body));
+            let why = status.message;
+            Status::bad_request(format!(
+                "the object provided is unrecognized (must be of type {name}): {why} ({shown})"
+            ))
+        })?;
+    }
     typed(value, expected, unknown)
 }
 
@@ -153,12 +162,20 @@ pub(crate) fn not_an_object(value: &Value) -> Option<&'static str> {
     }
 }
 
-fn named(value: &Value, key: &str) -> Result<String, Status> {
-    match &value[key] {
-        Value::Null => Ok(String::new()),
-        Value::String(text) => Ok(text.clone()),
-        _ => Err(Status::bad_request(format!("json: cannot unmarshal into Go struct field .{key} of type string"))),
-    }
+fn named(value: &Value, key: &str, words: Words) -> Result<String, Status> {
+    let what = match &value[key] {
+        Value::Null => return Ok(String::new()),
+        Value::String(text) => return Ok(text.clone()),
+        Value::Number(_) if matches!(words, Words::Unstructured) => "int64",
+        other => not_an_object(other).unwrap_or("object"),
+    };
+    Err(Status::bad_request(match words {
+        Words::Unstructured => format!("cannot convert {what} to string"),
+        Words::Json => format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {what} into Go struct field .{key} of type \
+             string"
+        ),
+    }))
 }
 
 /// Brings JSON into the form of what is expected.
@@ -168,8 +185,11 @@ pub(crate) fn typed(value: Value, expected: &Expected, unknown: Unknown) -> Resu
 
 /// The same, with errors in certain words.
 pub(crate) fn typed_in(value: Value, expected: &Expected, unknown: Unknown, words: Words) -> Result<Sent, Status> {
-    let (version, name) =
-        if value.is_object() { (named(&value, "apiVersion")?, named(&value, "kind")?) } else { <_>::default() };
+    let (version, name) = if value.is_object() {
+        (named(&value, "apiVersion", words)?, named(&value, "kind", words)?)
+    } else {
+        <_>::default()
+    };
     let (api_version, name) = (
         if version.is_empty() { expected.api_version() } else { version },
         if name.is_empty() { expected.name.to_owned() } else { name },
@@ -230,7 +250,7 @@ pub(crate) fn delete_options(request: &Request) -> Result<Value, Status> {
     if let Some(what) = not_an_object(&value) {
         return Err(Status::bad_request(format!("couldn't get version/kind; json parse error: {}", no_type(what))));
     }
-    let (version, kind) = (named(&value, "apiVersion")?, named(&value, "kind")?);
+    let (version, kind) = (named(&value, "apiVersion", Words::Json)?, named(&value, "kind", Words::Json)?);
     if !kind.is_empty() && kind != "DeleteOptions" {
         let why =
             format!("no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\"");

@@ -126,7 +126,7 @@ impl Cluster {
         if kind == Kind::Pod {
             quota::check(&state.store, &object)?;
         }
-        if !applied && !meta_text(&object, "resourceVersion").is_empty() {
+        if !applied && !options.dry_run && !meta_text(&object, "resourceVersion").is_empty() {
             return Err(Status::bare(500, "resourceVersion should not be set on objects to be created"));
         }
         let key = Key::new(kind, meta_text(&object, "namespace"), meta_text(&object, "name"));

@@ -16,7 +16,7 @@ use super::service::{Outcome, Reply, check_body};
 use super::status::Status;
 use crate::api::labels::Selector;
 use crate::clock::seconds;
-use crate::cluster::{Cluster, Ownership, State};
+use crate::cluster::{Cluster, State};
 use crate::object::Object;
 use crate::resource::Kind;
 use crate::store::{Key, Store};
@@ -125,13 +125,8 @@ impl Cluster {
             });
             set_condition(&mut taken, condition, self.now());
         }
-        let write = ownership::Write {
-            subresource: "status",
-            manager: "kube-apiserver",
-            applied: false,
-            now: self.now(),
-            always: self.options().ownership == Ownership::Always,
-        };
+        let write =
+            ownership::Write { subresource: "status", manager: "kube-apiserver", applied: false, now: self.now() };
         ownership::note(&mut taken, budget, &write);
         let key = Key::new(Kind::PodDisruptionBudget, budget.namespace(), budget.name());
         self.put(state, key, taken);

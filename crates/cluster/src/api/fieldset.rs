@@ -22,6 +22,13 @@ pub(crate) enum Step {
 
 pub(crate) type Path = Vec<Step>;
 
+/// The order in which conflicts are told: what is owned at a place comes before what is owned below it.
+pub(crate) fn told_before(a: &[Step], b: &[Step]) -> std::cmp::Ordering {
+    let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let is_below = |path: &[Step]| path.len() > same + 1;
+    (is_below(a), a).cmp(&(is_below(b), b))
+}
+
 /// Fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FieldSet(pub BTreeSet<Path>);
@@ -158,18 +165,13 @@ impl FieldSet {
             }
             return;
         };
-        let steps: Vec<Step> = parts.iter().map(|(step, _)| step.clone()).collect();
         for (step, (value, shape)) in parts {
             let is_element = !matches!(step, Step::Field(_));
-            // Of elements that nobody can tell apart, no field is anybody's own.
-            let is_repeated = is_element && steps.iter().filter(|other| **other == step).count() > 1;
             path.push(step);
             if is_element {
                 self.0.insert(path.clone());
             }
-            if !is_repeated {
-                self.collect(value, &shape, path);
-            }
+            self.collect(value, &shape, path);
             path.pop();
         }
     }

@@ -160,7 +160,7 @@ impl Cluster {
         let limit = options.limit.filter(|_| options.resource_version != "0");
         let snapshot = match &continuation {
             Some(Continuation { revision: Some(revision), after }) => {
-                self.read(|store| past(store, target, *revision)).ok_or_else(|| continue_expired(after, target))?
+                self.read(|store| past(store, target, *revision)).ok_or_else(|| continue_expired(after))?
             }
             Some(Continuation { revision: None, .. }) => self.read(|store| present(store, target)),
             None => self.snapshot(target, &options, asked).await?,
@@ -184,9 +184,9 @@ impl Cluster {
     }
 }
 
-fn continue_expired(after: &str, target: &Target) -> Status {
+fn continue_expired(after: &str) -> Status {
     let mut status = Status::expired(CONTINUE_TOO_OLD);
-    status.continued = Some(Continuation::write(-1, after, target.scope().is_some()));
+    status.continued = Some(Continuation::write(-1, after, false));
     status
 }
 

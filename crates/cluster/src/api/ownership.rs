@@ -34,8 +34,6 @@ pub(crate) struct Write<'w> {
     /// By server-side apply, which has counted already.
     pub applied: bool,
     pub now: Timestamp,
-    /// Also of objects that nobody was counted to have written.
-    pub always: bool,
 }
 
 impl Write<'_> {
@@ -134,14 +132,14 @@ pub(crate) fn begin(object: &mut Value, manager: &str, now: Timestamp) {
 }
 
 /// Counts a write of the number of replicas. It passes from owner to owner; as a real server has it, a number of 0 belongs
-/// to nobody, and what belongs to nobody stays so.
+/// to nobody, what belongs to nobody stays so, and nobody says since when.
 fn note_scale(object: &mut Value, old: &Object, mut owners: Vec<Entry>, write: &Write<'_>) {
     let replicas = FieldSet([vec![Step::Field("spec".to_owned()), Step::Field("replicas".to_owned())]].into());
     if object["spec"]["replicas"] != *old.at("/spec/replicas") {
         let owned = owners.iter().any(|owner| !owner.fields.common(&replicas).0.is_empty());
         owners.iter_mut().for_each(|owner| owner.fields = owner.fields.minus(&replicas));
         if owned && object["spec"]["replicas"] != 0 {
-            owners.push(write.entry(object, replicas));
+            owners.push(Entry { time: String::new(), ..write.entry(object, replicas) });
         }
     }
     set(object, owners);
@@ -154,7 +152,7 @@ pub(crate) fn note(object: &mut Value, old: &Object, write: &Write<'_>) {
         return;
     }
     let mut owners = managers(old.json());
-    if owners.is_empty() && !write.always {
+    if owners.is_empty() {
         metadata(object).remove("managedFields");
         return;
     }

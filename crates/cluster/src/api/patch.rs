@@ -63,6 +63,10 @@ impl Patch {
                 let value = body::json(&request.body).map_err(|error| {
                     Status::bad_request(format!("error decoding YAML: error converting YAML to JSON: {error}"))
                 })?;
+                is_map(&value).map_err(|error| {
+                    let why = format!("error unmarshaling JSON: while decoding JSON: {error}");
+                    Status::bad_request(format!("error decoding YAML: {why}"))
+                })?;
                 Ok((Self::Apply(value), options))
             }
             _ => Err(unsupported()),

@@ -16,7 +16,7 @@ use super::request::Request;
 use super::service::{Outcome, Reply, check_body};
 use super::status::Status;
 use super::{admission, ownership, strategy, validation};
-use crate::cluster::{Cluster, Ownership, State};
+use crate::cluster::{Cluster, State};
 use crate::object::Object;
 use crate::resource::Kind;
 use crate::store::Key;
@@ -64,11 +64,7 @@ const fn created_by_put(kind: Kind) -> bool {
 pub(crate) const fn needs_version(kind: Kind) -> bool {
     matches!(
         kind,
-        Kind::Lease
-            | Kind::PodDisruptionBudget
-            | Kind::MutatingWebhookConfiguration
-            | Kind::NodePool
-            | Kind::NodeClaim
+        Kind::Lease | Kind::PodDisruptionBudget | Kind::MutatingWebhookConfiguration | Kind::NodePool | Kind::NodeClaim
     )
 }
 
@@ -178,16 +174,15 @@ impl Cluster {
 
     /// Who owns what is written; before admission, what it adds is nobody's.
     fn count(&self, object: &mut Value, old: Option<&Object>, update: &Update<'_>) {
-        let always = self.options().ownership == Ownership::Always;
         let (manager, now) = (update.options.manager.as_str(), self.now());
         match old {
             Some(old) => {
                 let subresource = update.subresource;
-                let write = ownership::Write { subresource, manager, applied: update.applies, now, always };
+                let write = ownership::Write { subresource, manager, applied: update.applies, now };
                 ownership::note(object, old, &write);
             }
             None if update.applies => ownership::stamp(object, now),
-            None if always => ownership::begin(object, manager, now),
+            // What a PUT creates is not counted.
             None => {}
         }
     }

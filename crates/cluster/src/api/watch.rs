@@ -70,7 +70,8 @@ impl Cluster {
             ended: false,
         };
         let initial = options.initial_events.unwrap_or(from == 0);
-        self.read(|store| watcher.start(store, initial, options.initial_events == Some(true) && options.bookmarks));
+        // Who asks in the old way for what is there is told its end in the new one.
+        self.read(|store| watcher.start(store, initial, initial && options.bookmarks));
         Ok(Outcome::Stream(watcher.into_body()).into())
     }
 }
@@ -107,6 +108,10 @@ impl Watcher {
             .unwrap_or_else(|| json!({}));
         object["kind"] = row.name.into();
         object["apiVersion"] = row.api_version().into();
+        if row.subresources.contains(&"scale") {
+            // In the server it is a number, and 0 if nobody said it.
+            object["spec"]["replicas"] = 0.into();
+        }
         object["metadata"] = json!({"resourceVersion": self.seen.to_string()});
         if initial_end {
             object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});

@@ -3,7 +3,7 @@
 use embedded_cluster::resource::Kind;
 use serde_json::{Value, json};
 
-use super::super::step::{APPLY, JSON, MERGE, OPERATIONS, STRATEGIC, Sent, collection};
+use super::super::step::{APPLY, JSON, MERGE, OPERATIONS, PROTOBUF, STRATEGIC, Sent, YAML, collection};
 use super::object::object;
 use super::variation::{self, line};
 use super::{Draft, path_of};
@@ -112,6 +112,7 @@ const ACCEPTED: &[&str] = &[
     "application/foo,application/json",
     "text/plain",
     "application/json;q=0.5",
+    "application/json;as=Table;g=meta.k8s.io;v=v1",
 ];
 
 pub(super) fn draft(draft: &mut Draft) {
@@ -183,7 +184,15 @@ fn malformed(draft: &mut Draft, kind: Kind, path: &str) {
 }
 
 fn medium(draft: &mut Draft, kind: Kind, path: &str) {
-    let media = *draft.chance.pick(&["text/plain", "application/foo", "application/json; charset=utf-8", JSON, ""]);
+    let media = *draft.chance.pick(&[
+        "text/plain",
+        "application/foo",
+        "application/json; charset=utf-8",
+        JSON,
+        "",
+        YAML,
+        PROTOBUF,
+    ]);
     if draft.chance.percent(50) {
         let valid = object(&mut draft.chance, kind, "medium");
         draft.post("malformed body", collection(kind.resource()) + "?dryRun=All", valid);

@@ -7,6 +7,7 @@ mod lists;
 mod managers;
 mod mixed;
 mod object;
+mod past;
 mod pods;
 mod variation;
 mod watches;
@@ -53,15 +54,17 @@ const THEMES: &[fn(&mut Draft)] = &[
     bodies::draft,
 ];
 
-/// The requests of a seed.
-pub(crate) fn sequence(seed: u64) -> Vec<Step> {
-    let mut draft = Draft { chance: Chance::of(seed), steps: Vec::new(), marks: Vec::new() };
+/// The requests of a seed; without one, those in the middle of which the past is forgotten.
+pub(crate) fn sequence(seed: Option<u64>) -> Vec<Step> {
+    let mut draft = Draft { chance: Chance::of(seed.unwrap_or(0)), steps: Vec::new(), marks: Vec::new() };
     let namespace = json!({"metadata": {"name": "{ns}", "labels": {"seq": "{ns}"}}});
     draft.post("create", "/api/v1/namespaces", namespace);
     // Without it there are no pods.
     draft.create(Kind::ServiceAccount, json!({"metadata": {"name": "default"}}));
-    let theme = usize::try_from(seed).expect("a small number") % THEMES.len();
-    THEMES[theme](&mut draft);
+    match seed {
+        Some(seed) => THEMES[usize::try_from(seed).expect("a small number") % THEMES.len()](&mut draft),
+        None => past::draft(&mut draft),
+    }
     draft.steps.append(&mut draft.marks);
     draft.steps
 }
@@ -179,9 +182,9 @@ mod tests {
     #[test]
     fn a_seed_gives_the_same_requests() {
         for seed in 0..24 {
-            assert_eq!(sequence(seed), sequence(seed));
-            assert!(sequence(seed).len() > 10, "{seed}");
+            assert_eq!(sequence(Some(seed)), sequence(Some(seed)));
+            assert!(sequence(Some(seed)).len() > 10, "{seed}");
         }
-        assert_ne!(sequence(0), sequence(12));
+        assert_ne!(sequence(Some(0)), sequence(Some(12)));
     }
 }
