@@ -16,7 +16,7 @@ use spotalis_e2e::differential::{Found, Tally, Worlds};
 use spotalis_rig::{Part, Rig, RigOptions, on_rig, say};
 
 /// Sequences. Each is of some sixty requests.
-const SEEDS: u64 = 120;
+const SEEDS: u64 = 180;
 /// Sequences that are under way at once.
 const AT_ONCE: usize = 12;
 /// So many requests at least.

@@ -164,12 +164,15 @@ impl Canon {
         for (name, shared) in &self.generated {
             text = text.replace(name, shared);
         }
-        replaced(&text, TOKENS, |name| {
-            let number = self.generated.len();
-            let shared = format!("kube-api-access-<generated {number}>");
-            self.generated.insert(name.to_owned(), shared.clone());
-            Some(shared)
-        })
+        for (shape, prefix) in [(TOKENS, "kube-api-access-"), (WRONG, "G-")] {
+            text = replaced(&text, shape, |name| {
+                let number = self.generated.len();
+                let shared = format!("{prefix}<generated {number}>");
+                self.generated.insert(name.to_owned(), shared.clone());
+                Some(shared)
+            });
+        }
+        text
     }
 }
 
@@ -177,6 +180,8 @@ impl Canon {
 /// else for itself. `x` and `z` are in none of these texts.
 const UID: &str = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
 const TIME: &str = "9999-99-99T99:99:99Z";
+/// A generated name that is refused, and so never in an object.
+const WRONG: &str = "G-zzzzz";
 /// The volume that admission adds to every pod.
 const TOKENS: &str = "kube-api-access-zzzzz";
 

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::step::{Filling, MARK, Reading, Sent, Step};
 
 /// A watch in which so long nothing comes has missed its mark.
-const SILENCE: Duration = Duration::from_secs(5);
+const SILENCE: Duration = Duration::from_mins(1);
 
 /// What came back.
 #[derive(Clone, Debug, PartialEq, Eq)]

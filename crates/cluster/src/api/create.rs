@@ -141,9 +141,6 @@ impl Cluster {
             return Err(status);
         }
         if options.dry_run {
-            if !applied {
-                put_meta(&mut object, "resourceVersion", None);
-            }
             return Ok(Arc::new(Object::from(object)));
         }
         Ok(self.put(state, key, object))

@@ -89,7 +89,9 @@ impl Continuation {
             .map_err(|_| bad("continue key is not valid: illegal base64 data at input byte 0"))?;
         let token: Value = body::json(&bytes).map_err(|error| bad(&format!("continue key is not valid: {error}")))?;
         if token["v"] != "meta.k8s.io/v1" {
-            return Err(bad("continue key is not valid: server does not recognize this encoded version"));
+            let version = token["v"].as_str().unwrap_or_default();
+            let why = format!("continue key is not valid: server does not recognize this encoded version {version}");
+            return Err(bad(&why));
         }
         let after = token["start"].as_str().unwrap_or_default();
         let after = after.strip_suffix('\0').unwrap_or(after).trim_start_matches('/').to_owned();

@@ -145,6 +145,26 @@ fn note_scale(object: &mut Value, old: &Object, mut owners: Vec<Entry>, write: &
     set(object, owners);
 }
 
+/// Who owns what they owned before has owned it since then, unless something else is new, too.
+pub(crate) fn keep_times(object: &mut Value, old: &Value) {
+    let (now, before) = (&object["metadata"]["managedFields"], &old["metadata"]["managedFields"]);
+    if now.is_null() || now == before {
+        return;
+    }
+    let undated = |entries: &Value| {
+        let mut entries = entries.clone();
+        entries.as_array_mut().into_iter().flatten().for_each(|entry| entry["time"] = Value::Null);
+        entries
+    };
+    if undated(now) == undated(before) {
+        let dated = object.clone();
+        put_meta(object, "managedFields", Some(before.clone()));
+        if object != old {
+            *object = dated;
+        }
+    }
+}
+
 /// Counts a write of an object that is being counted.
 pub(crate) fn note(object: &mut Value, old: &Object, write: &Write<'_>) {
     if write.applied {

@@ -16,7 +16,7 @@ use super::request::Request;
 use super::service::{Outcome, Reply, check_body};
 use super::status::Status;
 use super::{admission, ownership, strategy, validation};
-use crate::cluster::{Cluster, State};
+use crate::cluster::{Cluster, Ownership, State};
 use crate::object::Object;
 use crate::resource::Kind;
 use crate::store::Key;
@@ -182,7 +182,7 @@ impl Cluster {
                 ownership::note(object, old, &write);
             }
             None if update.applies => ownership::stamp(object, now),
-            // What a PUT creates is not counted.
+            None if self.options().ownership == Ownership::Always => ownership::begin(object, manager, now),
             None => {}
         }
     }
@@ -209,6 +209,7 @@ impl Cluster {
         if is_finished(kind, &object, old) {
             return Ok(self.finish(state, key, object, options.dry_run));
         }
+        ownership::keep_times(&mut object, old.json());
         if object == *old.json() {
             return Ok(old.clone());
         }
