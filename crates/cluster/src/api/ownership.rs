@@ -141,6 +141,15 @@ fn note_scale(object: &mut Value, old: &Object, mut owners: Vec<Entry>, write: &
         if owned && object["spec"]["replicas"] != 0 {
             owners.push(Entry { time: String::new(), ..write.entry(object, replicas) });
         }
+    } else if object["spec"]["replicas"] != 0 {
+        // Whoever owns the number owns it apart from everything else from now on.
+        let parted = |owner: &Entry| {
+            let fields = owner.fields.common(&replicas);
+            (!fields.0.is_empty()).then(|| Entry { time: String::new(), fields, ..owner.clone() })
+        };
+        let numbers: Vec<Entry> = owners.iter().filter_map(parted).collect();
+        owners.iter_mut().for_each(|owner| owner.fields = owner.fields.minus(&replicas));
+        owners.extend(numbers);
     }
     set(object, owners);
 }

@@ -116,7 +116,10 @@ fn operations(bytes: &[u8]) -> Result<Value, Status> {
             );
             Err(Status::with_reason(413, "RequestEntityTooLarge", message, Value::Null))
         }
-        Value::Array(_) => Ok(value),
+        Value::Array(operations) => match operations.iter().find_map(body::not_an_object) {
+            Some(what) => Err(bad(format!("json: cannot unmarshal {what} into Go value of type handlers.jsonPatchOp"))),
+            None => Ok(value),
+        },
         Value::Null => Ok(json!([])),
         _ => {
             let what = body::not_an_object(&value).unwrap_or("object");
@@ -133,8 +136,18 @@ pub(crate) fn formed(
     unknown: Unknown,
 ) -> Result<body::Sent, Status> {
     let quoted = || patch.quoted(patched);
-    let words = if matches!(patch, Patch::Strategic(_)) { Words::Unstructured } else { Words::Json };
-    match body::typed_in(patched.clone(), expected, unknown, words) {
+    let is_strategic = matches!(patch, Patch::Strategic(_));
+    let words = if is_strategic { Words::Unstructured } else { Words::Json };
+    let mut object = patched.clone();
+    if is_strategic {
+        // What it says to be is not looked at: it is laid over a value of the right type.
+        for (key, value) in [("kind", expected.name.to_owned()), ("apiVersion", expected.api_version())] {
+            if object[key].is_string() {
+                object[key] = value.into();
+            }
+        }
+    }
+    match body::typed_in(object, expected, unknown, words) {
         Ok(sent) => Ok(sent),
         Err(status) => {
             let prefix = format!("cannot be handled as a {}: ", expected.name);

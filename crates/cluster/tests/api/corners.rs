@@ -179,3 +179,28 @@ async fn a_slash_in_a_path_is_one_however_it_is_written() {
     );
     assert_eq!(world.get("/api/v1//pods").await.0, 404);
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_scales_parts_the_number_from_the_rest() {
+    let world = always();
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let spec = json!({"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "template": template});
+    world.made(DEPLOYMENTS, &json!({"metadata": {"name": "d"}, "spec": spec})).await;
+    world.patch(&format!("{DEPLOYMENTS}/d/scale"), MERGE, &json!({"spec": {"replicas": 1}})).await;
+    let (_, object) = world.get(&format!("{DEPLOYMENTS}/d")).await;
+    let entries = object["metadata"]["managedFields"].as_array().unwrap();
+    let number = json!({"f:spec": {"f:replicas": {}}});
+    assert_eq!(entries.len(), 2, "{object}");
+    assert!(entries.iter().any(|entry| entry["fieldsV1"] == number && entry.get("time").is_none()), "{object}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_strategic_patch_is_of_the_kind_it_is_laid_over() {
+    let world = World::new();
+    world.made(MAPS, &map("a")).await;
+    let path = format!("{MAPS}/a");
+    let patch = json!({"kind": "Unheard", "apiVersion": "v9", "data": {"k": "w"}});
+    for (media, code) in [(STRATEGIC, 200), (MERGE, 422)] {
+        assert_eq!(world.patch(&path, media, &patch).await.0, code, "{media}");
+    }
+}

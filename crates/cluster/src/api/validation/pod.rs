@@ -413,7 +413,9 @@ pub(super) fn update(pod: &Value, old: &Value, errors: &mut Errors) {
             }
             if image.trim() != image {
                 let why = "must not have leading or trailing whitespace";
-                errors.push(FieldError::invalid_text(format!("spec.{part}[{index}].image"), image, why));
+                let error = FieldError::invalid_text(format!("spec.{part}[{index}].image"), image, why);
+                // The real one says it of the container, and of the update.
+                errors.extend([error.clone(), error]);
             }
         }
     }
