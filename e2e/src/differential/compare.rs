@@ -56,7 +56,8 @@ impl Comparison {
         self.differences(&real, &here)
     }
 
-    pub(crate) fn events(&mut self, real: &[Value], here: &[Value]) -> Vec<Difference> {
+    /// How many events there were, and where they differ.
+    pub(crate) fn events(&mut self, real: &[Value], here: &[Value]) -> (usize, Vec<Difference>) {
         let list = |canon: &mut Canon, events: &[Value]| -> Vec<Value> {
             let mut told = 0;
             let events = events.iter().filter(|event| !is_heartbeat(event));
@@ -68,9 +69,10 @@ impl Comparison {
             let first = both.into_iter().position(|(real, here)| !self.differences(real, here).is_empty());
             let first = first.unwrap_or(real.len().min(here.len()));
             let at = |events: &[Value]| events.get(first).map(brief).unwrap_or_default();
-            return vec![Difference { at: format!("/events/{first}"), real: at(&real), here: at(&here) }];
+            let at = Difference { at: format!("/events/{first}"), real: at(&real), here: at(&here) };
+            return (real.len(), vec![at]);
         }
-        self.differences(&json!({"events": real}), &json!({"events": here}))
+        (real.len(), self.differences(&json!({"events": real}), &json!({"events": here})))
     }
 
     fn differences(&self, real: &Value, here: &Value) -> Vec<Difference> {
@@ -163,7 +165,7 @@ mod tests {
     #[test]
     fn an_event_too_many_is_told() {
         let event = |name: &str| json!({"type": "ADDED", "object": {"metadata": {"name": name}}});
-        let found = Comparison::default().events(&[event("a"), event("b")], &[event("b")]);
+        let (_, found) = Comparison::default().events(&[event("a"), event("b")], &[event("b")]);
         assert_eq!((found.len(), found[0].at.as_str(), &found[0].real["name"]), (1, "/events/0", &json!("a")));
     }
 }

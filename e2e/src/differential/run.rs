@@ -2,17 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use anyhow::Result;
 use futures::future::LocalBoxFuture;
 use kube::Client;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::compare::{Comparison, Difference};
 use super::explained::{Case, EXPLAINED, explanation};
 use super::generate::sequence;
 use super::send::{Answer, Talk};
 use super::step::{COMPACT, Step};
+
+/// So long a shorter sequence is looked for.
+const SHORTENING: Duration = Duration::from_secs(15);
 
 /// A real API server, and the embedded one.
 pub struct Worlds<'w> {
@@ -117,7 +122,7 @@ impl fmt::Display for Found {
     }
 }
 
-/// The shortest sequence that shows a difference.
+/// The shortest sequence that was found to show a difference.
 #[derive(Clone, Debug)]
 pub struct Shortest {
     found: Found,
@@ -145,6 +150,25 @@ fn named(seed: Option<u64>) -> String {
     seed.map_or_else(|| "past".to_owned(), |seed| format!("seed-{seed}"))
 }
 
+/// What is done about watches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Watches {
+    /// Their events are compared.
+    Awaited,
+    /// The same, but one that is not ended by what is left of the sequence is given up soon.
+    Hurried,
+    Ignored,
+}
+
+impl Watches {
+    const fn silence(self) -> Duration {
+        match self {
+            Self::Awaited => Duration::from_mins(1),
+            Self::Hurried | Self::Ignored => Duration::from_secs(2),
+        }
+    }
+}
+
 struct Attempt {
     tally: Tally,
     found: Vec<(usize, Difference)>,
@@ -157,7 +181,8 @@ impl Worlds<'_> {
     /// of which the past is forgotten; no others may be under way then.
     pub async fn try_seed(&self, seed: Option<u64>) -> Result<(Tally, Vec<Found>)> {
         let steps = sequence(seed);
-        let Attempt { tally, found, answers: _ } = self.attempt(&named(seed), &steps, &BTreeSet::new(), true).await?;
+        let Attempt { tally, found, answers: _ } =
+            self.attempt(&named(seed), &steps, &BTreeSet::new(), Watches::Awaited).await?;
         let found = found.into_iter().map(|(number, difference)| {
             let step = steps[number].clone();
             Found { seed, number, step, difference }
@@ -171,14 +196,20 @@ impl Worlds<'_> {
         let steps = sequence(*seed);
         let is_watch = difference.at.starts_with("/events");
         let last = if is_watch { steps.len() - 1 } else { *number };
+        let watches = if is_watch { Watches::Hurried } else { Watches::Ignored };
+        let until = Instant::now() + SHORTENING;
         let mut skipped: BTreeSet<usize> = (last + 1..steps.len()).collect();
         let mut answers = None;
-        // The namespace stays, and what is asked at last is asked again.
-        for candidate in (1..=last).rev().filter(|candidate| is_watch || candidate != number) {
+        // The namespace stays, what is asked at last is asked again, and watches have to end.
+        let is_needed = |candidate: &usize| candidate == number || is_watch && steps[*candidate].marks();
+        for candidate in (1..=last).rev().filter(|candidate| !is_needed(candidate)) {
+            if Instant::now() > until {
+                break;
+            }
             let mut fewer = skipped.clone();
             fewer.insert(candidate);
             let namespace = format!("{}-{number}-without-{candidate}", named(*seed));
-            let mut attempt = self.attempt(&namespace, &steps, &fewer, is_watch).await?;
+            let mut attempt = self.attempt(&namespace, &steps, &fewer, watches).await?;
             if attempt.found.iter().any(|other| found.is_again(other)) {
                 skipped = fewer;
                 answers = attempt.answers.remove(number);
@@ -193,10 +224,10 @@ impl Worlds<'_> {
         namespace: &str,
         steps: &[Step],
         skipped: &BTreeSet<usize>,
-        watches: bool,
+        watches: Watches,
     ) -> Result<Attempt> {
-        let mut real = Talk::new(self.real.clone(), namespace.to_owned());
-        let mut here = Talk::new(self.here.clone(), namespace.to_owned());
+        let mut real = Talk::new(self.real.clone(), namespace.to_owned(), watches.silence());
+        let mut here = Talk::new(self.here.clone(), namespace.to_owned(), watches.silence());
         let mut comparison = Comparison::default();
         let mut attempt =
             Attempt { tally: Tally { seeds: 1, ..Tally::default() }, found: Vec::new(), answers: BTreeMap::new() };
@@ -229,7 +260,7 @@ impl Worlds<'_> {
                 break;
             }
         }
-        if !is_apart && watches {
+        if !is_apart && watches != Watches::Ignored {
             attempt.watches(comparison, real, here, steps).await?;
         }
         Ok(attempt)
@@ -249,8 +280,8 @@ impl Attempt {
     async fn watches(&mut self, mut comparison: Comparison, real: Talk, here: Talk, steps: &[Step]) -> Result<()> {
         let (real, here): (Vec<(usize, Vec<Value>)>, _) = (real.events().await?, here.events().await?);
         for ((number, real), (_, here)) in real.iter().zip(&here) {
-            self.tally.events += real.len();
-            let differences = comparison.events(real, here);
+            let (count, differences) = comparison.events(real, here);
+            self.tally.events += count;
             self.judge(*number, &steps[*number], None, differences);
         }
         Ok(())

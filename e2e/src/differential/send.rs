@@ -16,9 +16,6 @@ use tokio::time::timeout;
 
 use super::step::{Filling, MARK, Reading, Sent, Step};
 
-/// A watch in which so long nothing comes has missed its mark.
-const SILENCE: Duration = Duration::from_mins(1);
-
 /// What came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
@@ -41,13 +38,15 @@ pub(crate) enum Watch {
 pub(crate) struct Talk {
     client: Client,
     namespace: String,
+    /// A watch in which so long nothing comes has missed its mark.
+    silence: Duration,
     answers: Vec<Value>,
     watches: Vec<(usize, Watch)>,
 }
 
 impl Talk {
-    pub(crate) const fn new(client: Client, namespace: String) -> Self {
-        Self { client, namespace, answers: Vec::new(), watches: Vec::new() }
+    pub(crate) const fn new(client: Client, namespace: String, silence: Duration) -> Self {
+        Self { client, namespace, silence, answers: Vec::new(), watches: Vec::new() }
     }
 
     /// Leaves out the next request, for which there is nothing to refer to then.
@@ -62,11 +61,11 @@ impl Talk {
         let mut answer = head(&response);
         match step.reading {
             Reading::UntilMark if answer.code == 200 => {
-                let running = tokio::spawn(events(response, true));
+                let running = tokio::spawn(events(response, true, self.silence));
                 self.watches.push((number, Watch::Running(running)));
             }
             Reading::ToEnd if answer.code == 200 => {
-                self.watches.push((number, Watch::Over(events(response, false).await)));
+                self.watches.push((number, Watch::Over(events(response, false, self.silence).await)));
             }
             Reading::Whole | Reading::UntilMark | Reading::ToEnd => {
                 let bytes = response.into_body().collect().await?.to_bytes();
@@ -128,12 +127,12 @@ fn is_mark(event: &Value) -> bool {
 }
 
 /// Reads the events of a watch. One that goes silent, or ends before its mark, ends with an event that says so.
-async fn events(response: Response<Body>, until_mark: bool) -> Vec<Value> {
+async fn events(response: Response<Body>, until_mark: bool, silence: Duration) -> Vec<Value> {
     let mut pieces = BodyStream::new(response.into_body());
     let mut events = Vec::new();
     let mut unread = Vec::new();
     loop {
-        let Ok(piece) = timeout(SILENCE, pieces.next()).await else {
+        let Ok(piece) = timeout(silence, pieces.next()).await else {
             events.push(json!({"type": "SILENCE"}));
             return events;
         };

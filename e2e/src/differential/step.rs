@@ -71,6 +71,11 @@ pub(crate) struct Step {
 }
 
 impl Step {
+    /// Whether it ends watches.
+    pub(crate) fn marks(&self) -> bool {
+        matches!(&self.body, Sent::Json(body) if body["metadata"]["annotations"].get(MARK).is_some())
+    }
+
     /// Whether it leaves everything as it is, if all is well.
     pub(crate) fn is_trial(&self) -> bool {
         self.method == "GET" || self.path.contains("dryRun=All")
