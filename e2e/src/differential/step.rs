@@ -119,7 +119,7 @@ pub(crate) fn encoded(text: &str) -> String {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'{' | b'}' | b'$' | b'/' => {
                 encoded.push(char::from(byte));
             }
-            _ => encoded += &format!("%{byte:02X}"),
+            _ => encoded.extend(format!("%{byte:02X}").chars()),
         }
         encoded
     })

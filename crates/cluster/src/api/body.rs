@@ -101,7 +101,10 @@ fn quoted(bytes: &[u8]) -> String {
     match bytes.first() {
         None => "<empty>".to_owned(),
         Some(b'{') => String::from_utf8_lossy(bytes).into_owned(),
-        Some(_) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        Some(_) => {
+            let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            digits.concat()
+        }
     }
 }
 

@@ -188,7 +188,7 @@ impl Cluster {
 
 fn continue_expired(after: &str) -> Status {
     let mut status = Status::expired(CONTINUE_TOO_OLD);
-    status.continued = Some(Continuation::write(-1, after, false));
+    status.continued = Some(Continuation::write(-1, after, false).into());
     status
 }
 

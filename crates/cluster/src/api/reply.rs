@@ -165,7 +165,8 @@ pub(crate) fn refuse(status: &Status) -> Response<Body> {
     if status.plain {
         return text(status.code, &status.message);
     }
-    let mut response = respond(status.code, status.json().to_string().into_bytes(), &status.warnings);
+    let warnings = status.warnings.as_ref().map_or(&[][..], |warnings| warnings);
+    let mut response = respond(status.code, status.json().to_string().into_bytes(), warnings);
     if let Some(seconds) = status.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }

@@ -2,6 +2,8 @@
 //!
 //! Which one is answered is decided by who calls this.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
 use super::field::{Errors, sentence};
@@ -21,9 +23,9 @@ pub(crate) struct Status {
     /// Not JSON: the message is the body.
     pub plain: bool,
     /// With which token an interrupted list can go on all the same.
-    pub continued: Option<String>,
+    pub continued: Option<Box<str>>,
     /// What was to be said about the request before it was refused.
-    pub warnings: Vec<String>,
+    pub warnings: Option<Arc<Vec<String>>>,
 }
 
 /// Of what an error speaks: the group, and the word for the kind that this error uses.
@@ -44,7 +46,7 @@ fn core_group(kind: Kind) -> &'static str {
 
 impl Status {
     fn new(code: u16, reason: &'static str, message: impl Into<String>, details: Value) -> Self {
-        let (message, warnings) = (message.into(), Vec::new());
+        let (message, warnings) = (message.into(), None);
         Self { code, reason, message, details, retry_after: None, plain: false, continued: None, warnings }
     }
 
@@ -192,7 +194,7 @@ impl Status {
 
     /// With what was to be said before.
     pub(crate) fn warning(self, warnings: &[String]) -> Self {
-        Self { warnings: warnings.to_vec(), ..self }
+        Self { warnings: (!warnings.is_empty()).then(|| Arc::new(warnings.to_vec())), ..self }
     }
 
     /// With one more cause in the details.

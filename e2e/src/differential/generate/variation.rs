@@ -24,7 +24,7 @@ pub(crate) const BODIES: &str = include_str!("../variations/bodies.txt");
 /// One line of a table.
 pub(crate) fn line<'t>(chance: &mut Chance, table: &'t str) -> &'t str {
     let lines: Vec<&str> = table.lines().collect();
-    *chance.pick::<&str>(&lines)
+    chance.pick::<&str>(&lines)
 }
 
 /// One line of a table, as JSON.

@@ -60,6 +60,9 @@ const SELECTIONS: [(&str, &str); 6] = [
     ("app in (a,b)", r#"{"metadata":{"labels":{"app":"b"}}}"#),
 ];
 
+/// Everything that is there first, and a mark where it ends.
+const INITIAL: &str = "&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+
 fn watch(draft: &mut Draft, kind: Kind, written: &[usize]) {
     let row = kind.resource();
     let path = collection(row);
@@ -74,7 +77,7 @@ fn watch(draft: &mut Draft, kind: Kind, written: &[usize]) {
             ("spec.nodeName=nope", r#"{"spec":{"nodeName":"nope"}}"#),
             ("status.phase!=Running", "{}"),
         ]);
-        query += &format!("&fieldSelector={}", encoded(field));
+        query = format!("{query}&fieldSelector={}", encoded(field));
         super::super::step::merge_into(&mut seen, &serde_json::from_str(mark).expect("a table of JSON"));
     }
     let at = *draft.chance.pick(written);
@@ -82,7 +85,6 @@ fn watch(draft: &mut Draft, kind: Kind, written: &[usize]) {
     // From now on: whoever says so is told from a cache, which has to know of now.
     let list = draft.list(path + if row.namespaced { "" } else { "?labelSelector=seq%3D{ns}" });
     let now = format!("&resourceVersion=${{{list}/metadata/resourceVersion}}");
-    const INITIAL: &str = "&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
     let how = match draft.chance.below(8) {
         0 => String::new(),
         1 => "&resourceVersion=0".to_owned(),
