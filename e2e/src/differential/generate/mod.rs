@@ -160,7 +160,7 @@ impl Draft {
 
     /// Mostly nothing; else options that every write understands.
     fn options(&mut self) -> &'static str {
-        self.chance.weighted(&[
+        self.chance.weighted::<&str>(&[
             (18, ""),
             (2, "?dryRun=All"),
             (1, "?fieldValidation=Strict"),
