@@ -14,6 +14,7 @@ mod cargo;
 mod certs;
 mod cluster;
 mod creations;
+pub mod differential;
 mod gate;
 mod http_get;
 mod neighbour;

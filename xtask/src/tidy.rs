@@ -60,7 +60,15 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("spotalis-rig", &[]),
     (
         "spotalis-e2e",
-        &["spotalis-core", "spotalis-config", "spotalis-kube", "spotalis-webhook", "spotalis-rig", "spotalis-sim"],
+        &[
+            "embedded-cluster",
+            "spotalis-core",
+            "spotalis-config",
+            "spotalis-kube",
+            "spotalis-webhook",
+            "spotalis-rig",
+            "spotalis-sim",
+        ],
     ),
     ("spotalis-bench", &["spotalis-rig", "spotalis-e2e"]),
     (

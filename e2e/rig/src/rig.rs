@@ -47,6 +47,9 @@ const TAIL_LINES: usize = 20;
 pub struct RigOptions {
     /// Its name among those on this machine. Without one it is called after the thread (the test) and the process.
     pub name: Option<String>,
+    /// Only etcd and the API server: nobody but the rig's owner writes. There are no service accounts then, and no node
+    /// becomes usable.
+    pub bare: bool,
     /// With Karpenter, its node class and a node pool for both capacity types, both called `default`.
     pub karpenter: bool,
     /// Record every request; see [`Rig::audit`].
@@ -252,13 +255,15 @@ impl Rig {
         let since = Instant::now();
         self.launch(Part::Etcd).await?;
         self.launch(Part::ApiServer).await?;
-        tokio::try_join!(
-            self.launch(Part::ControllerManager),
-            self.launch(Part::Scheduler),
-            self.launch(Part::Kwok),
-            self.launch_karpenter(options.karpenter),
-            self.default_service_account(),
-        )?;
+        if !options.bare {
+            tokio::try_join!(
+                self.launch(Part::ControllerManager),
+                self.launch(Part::Scheduler),
+                self.launch(Part::Kwok),
+                self.launch_karpenter(options.karpenter),
+                self.default_service_account(),
+            )?;
+        }
         self.ready_after = since.elapsed();
         Ok(())
     }
@@ -291,9 +296,7 @@ impl Rig {
     async fn wait_ready(&self, part: Part) -> Result<(), RigError> {
         let address = self.plan.readiness(part);
         let (base, path) = address.split_at(address.rfind('/').expect("an address with a path"));
-        let mut config = self.config.clone();
-        config.cluster_url = base.parse().expect("an address of our own making");
-        let probe = Client::try_from(config)?;
+        let probe = self.client_of(base)?;
         let answered = until("an answer", READY_WITHIN, async || {
             if self.has_ended(part) {
                 return Some(Err(self.ended(part)));
@@ -302,6 +305,23 @@ impl Rig {
             probe.request_text(request).await.ok().map(|_| Ok(()))
         });
         answered.await.map_err(|source| RigError::NotReady { part, log: self.plan.log(part), source })?
+    }
+
+    /// Has etcd forget everything before a revision. The API server's watch cache remembers all the same.
+    pub async fn compact(&self, revision: u64) -> Result<(), RigError> {
+        let etcd = self.client_of(&format!("http://127.0.0.1:{}", self.plan.ports.etcd))?;
+        let body = format!("{{\"revision\":\"{revision}\",\"physical\":true}}");
+        let request = http::Request::post("/v3/kv/compaction").header("content-type", "application/json");
+        let request = request.body(body.into_bytes()).expect("a request of our own making");
+        etcd.request_text(request).await?;
+        Ok(())
+    }
+
+    /// A client of another address of the rig, as its administrator.
+    fn client_of(&self, base: &str) -> Result<Client, RigError> {
+        let mut config = self.config.clone();
+        config.cluster_url = base.parse().expect("an address of our own making");
+        Ok(Client::try_from(config)?)
     }
 
     fn has_ended(&self, part: Part) -> bool {

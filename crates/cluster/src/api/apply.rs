@@ -5,13 +5,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::fieldset::{FieldSet, Path, Shape, Step, compare, keys_of, shown};
+use super::fieldset::{FieldSet, Path, Shape, Step, compare, keys_of, shown, told_before};
 use super::options::WriteOptions;
-use super::ownership::{Entry, blank, managers, set, written};
+use super::ownership::{Entry, UNDATED, blank, managers, set, written};
 use super::request::Target;
 use super::schema;
 use super::status::Status;
-use super::strategy::reset_field;
+use super::strategy::reset_fields;
 use super::typed;
 use crate::object::Object;
 
@@ -49,7 +49,7 @@ pub(crate) fn apply(
         owners.push(first(&live, &shape, &version));
     }
     let merged = merge(&live, config, &shape);
-    let reset = |set: FieldSet| reset_field(target.subresource).map_or(set.clone(), |field| set.without(field));
+    let reset = |set: FieldSet| set.without_any(reset_fields(Some(target.kind), target.subresource));
     let sent = FieldSet::of(config, &shape);
     let wanted = reset(sent.clone().without_bookkeeping());
     let ours =
@@ -66,15 +66,14 @@ pub(crate) fn apply(
     changed.union(difference.added);
     contend(&mut owners, &changed, options.force)?;
     owners.iter_mut().for_each(|owner| owner.fields = owner.fields.minus(&difference.removed));
-    let same = last.as_ref().is_some_and(|last| last.fields == wanted)
-        && changed.0.is_empty()
-        && difference.removed.0.is_empty();
+    // Who changes nothing is not dated, whatever is its own from now on.
+    let changes = !changed.0.is_empty() || !difference.removed.0.is_empty();
     owners.push(Entry {
         name: options.manager.clone(),
         applies: true,
         api_version: version,
         subresource: target.subresource.to_owned(),
-        time: if same { last.map(|last| last.time).unwrap_or_default() } else { String::new() },
+        time: if changes { UNDATED.to_owned() } else { last.map(|last| last.time).unwrap_or_default() },
         fields: wanted,
     });
     set(&mut new, owners);
@@ -95,7 +94,7 @@ fn first(live: &Value, shape: &Shape<'_>, version: &str) -> Entry {
         api_version: version.to_owned(),
         subresource: String::new(),
         // The real one dates it with the write that follows.
-        time: String::new(),
+        time: UNDATED.to_owned(),
         fields,
     }
 }
@@ -123,7 +122,7 @@ fn described(owner: &Entry) -> String {
 }
 
 fn conflict(conflicts: &mut Vec<(String, Path)>) -> Status {
-    conflicts.sort();
+    conflicts.sort_by(|(owner, path), (other, its)| owner.cmp(other).then_with(|| told_before(path, its)));
     let message = match conflicts.as_slice() {
         [(owner, path)] => format!("Apply failed with 1 conflict: conflict with {owner}: {}", shown(path)),
         all => {

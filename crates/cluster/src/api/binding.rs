@@ -42,8 +42,9 @@ impl Cluster {
         let options = WriteOptions::of("CreateOptions", request)?;
         let target = &request.target;
         let Sent { object: mut binding, warnings } = body::object(request, &Expected::binding(), options.unknown)?;
-        place(&mut binding, target.kind, &target.namespace)?;
-        self.bind_pod(&target.key(), &binding, options.dry_run)?;
+        let warn = |status: Status| status.warning(&warnings);
+        place(&mut binding, target.kind, &target.namespace).map_err(warn)?;
+        self.bind_pod(&target.key(), &binding, options.dry_run).map_err(warn)?;
         Ok(Reply { outcome: Outcome::Json(201, done()), warnings })
     }
 
@@ -66,7 +67,7 @@ impl Cluster {
         }
         let mut state = self.state();
         let pod = state.store.get(key).cloned().ok_or_else(|| Status::not_found(key.kind, &key.name))?;
-        check(key, &pod, binding)?;
+        check(key, &pod, binding, dry_run)?;
         let mut bound = pod.json().clone();
         section(&mut bound, "spec").insert("nodeName".to_owned(), node.into());
         put(&mut bound["status"], "nominatedNodeName", None);
@@ -94,15 +95,16 @@ fn copy(pod: &mut Value, binding: &Value, field: &str) {
     }
 }
 
-fn check(key: &Key, pod: &Object, binding: &Value) -> Result<(), Status> {
+fn check(key: &Key, pod: &Object, binding: &Value, dry_run: bool) -> Result<(), Status> {
     let uid = meta_text(binding, "uid");
     if !uid.is_empty() && uid != pod.uid() {
-        return Err(other_uid(key, uid, pod.uid()));
+        return Err(other_uid(key, uid, pod.uid(), dry_run));
     }
     let (version, found) = (meta_text(binding, "resourceVersion"), pod.revision().to_string());
     if !version.is_empty() && version != found {
+        let root = if dry_run { "" } else { "/registry" };
         let why = format!(
-            "StorageError: invalid object, Code: 4, Key: /registry/pods/{}/{}, ResourceVersion: 0, AdditionalErrorMsg: \
+            "StorageError: invalid object, Code: 4, Key: {root}/pods/{}/{}, ResourceVersion: 0, AdditionalErrorMsg: \
              Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {found}",
             key.namespace, key.name
         );

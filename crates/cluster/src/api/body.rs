@@ -74,9 +74,38 @@ pub(crate) fn json(bytes: &[u8]) -> Result<Value, String> {
             return "unexpected end of JSON input".to_owned();
         }
         let at = error.column().saturating_sub(1);
-        let character = bytes.get(at).copied().map_or(' ', char::from);
-        format!("invalid character '{character}' looking for beginning of value")
+        let character = match bytes.get(at).copied().map_or(' ', char::from) {
+            '\'' => "'\\''".to_owned(),
+            other => format!("'{other}'"),
+        };
+        format!("invalid character {character} {}", place_of(&error.to_string()))
     })
+}
+
+/// Where in a document a character was not expected, as Go says it.
+fn place_of(error: &str) -> &'static str {
+    const PLACES: [(&str, &str); 5] = [
+        ("key must be a string", "looking for beginning of object key string"),
+        ("expected `,` or `}`", "after object key:value pair"),
+        ("expected `,` or `]`", "after array element"),
+        ("expected `:`", "after object key"),
+        ("trailing characters", "after top-level value"),
+    ];
+    let found = PLACES.iter().find(|(said, _)| error.contains(said));
+    let is_key = error.contains("trailing comma");
+    found.map_or(if is_key { PLACES[0].1 } else { "looking for beginning of value" }, |(_, place)| place)
+}
+
+/// A body as it is quoted: as text if it looks like an object.
+fn quoted(bytes: &[u8]) -> String {
+    match bytes.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => String::from_utf8_lossy(bytes).into_owned(),
+        Some(_) => {
+            let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            digits.concat()
+        }
+    }
 }
 
 /// Whether a content type is one that objects can be sent as.
@@ -89,8 +118,7 @@ pub(crate) fn check_media(content_type: &str) -> Result<(), Status> {
 /// Reads an object that was sent to be stored.
 pub(crate) fn object(request: &Request, expected: &Expected, unknown: Unknown) -> Result<Sent, Status> {
     let value = json(&request.body).map_err(|error| {
-        let text = String::from_utf8_lossy(&request.body);
-        let shown = if text.is_empty() { "<empty>" } else { &text };
+        let shown = quoted(&request.body);
         Status::bad_request(format!(
             "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: \
              {error} ({shown})",
@@ -98,16 +126,32 @@ pub(crate) fn object(request: &Request, expected: &Expected, unknown: Unknown) -
         ))
     })?;
     if let Some(what) = not_an_object(&value) {
-        let shown: Vec<String> = request.body.iter().map(|byte| format!("{byte:02x}")).collect();
-        let shown = shown.concat();
+        let shown = quoted(&request.body);
         return Err(Status::bad_request(format!(
-            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: json: \
-             cannot unmarshal {what} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; \
-             Kind string \"json:\\\"kind,omitempty\\\"\" }} ({shown})",
-            expected.name
+            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {} \
+             ({shown})",
+            expected.name,
+            no_type(what)
         )));
     }
+    for key in ["apiVersion", "kind"] {
+        named(&value, key, Words::Json).map_err(|status| {
+            let (name, shown) = (expected.name, quoted(&request.body));
+            let why = status.message;
+            Status::bad_request(format!(
+                "the object provided is unrecognized (must be of type {name}): {why} ({shown})"
+            ))
+        })?;
+    }
     typed(value, expected, unknown)
+}
+
+/// Why Go does not find out what something is of.
+fn no_type(what: &str) -> String {
+    format!(
+        "json: cannot unmarshal {what} into Go value of type struct {{ APIVersion string \
+         \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
+    )
 }
 
 /// What Go calls JSON that is no object.
@@ -121,12 +165,20 @@ pub(crate) fn not_an_object(value: &Value) -> Option<&'static str> {
     }
 }
 
-fn named(value: &Value, key: &str) -> Result<String, Status> {
-    match &value[key] {
-        Value::Null => Ok(String::new()),
-        Value::String(text) => Ok(text.clone()),
-        _ => Err(Status::bad_request(format!("json: cannot unmarshal into Go struct field .{key} of type string"))),
-    }
+fn named(value: &Value, key: &str, words: Words) -> Result<String, Status> {
+    let what = match &value[key] {
+        Value::Null => return Ok(String::new()),
+        Value::String(text) => return Ok(text.clone()),
+        Value::Number(_) if matches!(words, Words::Unstructured) => "int64",
+        other => not_an_object(other).unwrap_or("object"),
+    };
+    Err(Status::bad_request(match words {
+        Words::Unstructured => format!("cannot convert {what} to string"),
+        Words::Json => format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {what} into Go struct field .{key} of type \
+             string"
+        ),
+    }))
 }
 
 /// Brings JSON into the form of what is expected.
@@ -136,8 +188,11 @@ pub(crate) fn typed(value: Value, expected: &Expected, unknown: Unknown) -> Resu
 
 /// The same, with errors in certain words.
 pub(crate) fn typed_in(value: Value, expected: &Expected, unknown: Unknown, words: Words) -> Result<Sent, Status> {
-    let (version, name) =
-        if value.is_object() { (named(&value, "apiVersion")?, named(&value, "kind")?) } else { <_>::default() };
+    let (version, name) = if value.is_object() {
+        (named(&value, "apiVersion", words)?, named(&value, "kind", words)?)
+    } else {
+        <_>::default()
+    };
     let (api_version, name) = (
         if version.is_empty() { expected.api_version() } else { version },
         if name.is_empty() { expected.name.to_owned() } else { name },
@@ -147,7 +202,8 @@ pub(crate) fn typed_in(value: Value, expected: &Expected, unknown: Unknown, word
         Status::bad_request(format!("{name} in version {short:?} cannot be handled as a {}: {why}", expected.name))
     };
     if api_version != expected.api_version() || name != expected.name {
-        let known = RESOURCES.iter().any(|row| row.name == name && row.api_version() == api_version);
+        let known = RESOURCES.iter().any(|row| row.name == name && row.api_version() == api_version)
+            || (name.as_str(), api_version.as_str()) == ("Status", "v1");
         let why = if known {
             let internal = format!("{}.{}", expected.internal(), expected.name);
             format!("converting ({short}.{name}) to ({internal}): unknown conversion")
@@ -194,7 +250,10 @@ pub(crate) fn delete_options(request: &Request) -> Result<Value, Status> {
     check_media(&request.content_type)?;
     let value = json(&request.body)
         .map_err(|error| Status::bad_request(format!("couldn't get version/kind; json parse error: {error}")))?;
-    let (version, kind) = (named(&value, "apiVersion")?, named(&value, "kind")?);
+    if let Some(what) = not_an_object(&value) {
+        return Err(Status::bad_request(format!("couldn't get version/kind; json parse error: {}", no_type(what))));
+    }
+    let (version, kind) = (named(&value, "apiVersion", Words::Json)?, named(&value, "kind", Words::Json)?);
     if !kind.is_empty() && kind != "DeleteOptions" {
         let why =
             format!("no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\"");

@@ -73,7 +73,8 @@ impl Cluster {
         let options = WriteOptions::of("CreateOptions", request)?;
         let target = &request.target;
         let Sent { object, warnings } = body::object(request, &Expected::object(target.kind), options.unknown)?;
-        let object = self.create_object(target.kind, &target.namespace, object, &options).await?;
+        let created = self.create_object(target.kind, &target.namespace, object, &options).await;
+        let object = created.map_err(|status| status.warning(&warnings))?;
         Ok(Reply { outcome: Outcome::Object(201, object), warnings })
     }
 
@@ -125,7 +126,7 @@ impl Cluster {
         if kind == Kind::Pod {
             quota::check(&state.store, &object)?;
         }
-        if !applied && !meta_text(&object, "resourceVersion").is_empty() {
+        if !applied && !options.dry_run && !meta_text(&object, "resourceVersion").is_empty() {
             return Err(Status::bare(500, "resourceVersion should not be set on objects to be created"));
         }
         let key = Key::new(kind, meta_text(&object, "namespace"), meta_text(&object, "name"));
@@ -140,9 +141,6 @@ impl Cluster {
             return Err(status);
         }
         if options.dry_run {
-            if !applied {
-                put_meta(&mut object, "resourceVersion", None);
-            }
             return Ok(Arc::new(Object::from(object)));
         }
         Ok(self.put(state, key, object))

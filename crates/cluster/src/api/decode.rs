@@ -221,8 +221,8 @@ impl Decoder {
             (Type::Quantity, other) => quantity(&other.to_string()),
             (Type::Time, Value::String(text)) => time(&text, "2006-01-02T15:04:05Z07:00").map(|at| seconds(at).into()),
             (Type::MicroTime, Value::String(text)) => {
-                exact_microseconds(&text)?;
-                time(&text, "2006-01-02T15:04:05.000000Z07:00").map(|at| microseconds(at).into())
+                let at = time(&text, "2006-01-02T15:04:05.000000Z07:00")?;
+                exact_microseconds(&text).map(|()| microseconds(at).into())
             }
             (Type::Bytes, Value::String(text)) => match STANDARD.decode(&text) {
                 Ok(_) => Ok(text.into()),

@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::quantity::Quantity;
 use crate::resource::Kind;
 
 type Fields = Map<String, Value>;
@@ -226,7 +227,23 @@ fn requests(resources: &mut Fields) {
     });
 }
 
+/// Amounts are counted in thousandths.
+fn round(resources: &mut Fields) {
+    for list in ["limits", "requests"] {
+        in_object(resources, list, |amounts| {
+            for amount in amounts.values_mut() {
+                if let Some(parsed) = amount.as_str().and_then(|text| Quantity::parse(text).ok()) {
+                    *amount = parsed.in_thousandths().to_string().into();
+                }
+            }
+        });
+    }
+}
+
 fn pod_spec(spec: &mut Fields) {
+    for list in ["containers", "initContainers"] {
+        each(spec, list, |container| in_object(container, "resources", round));
+    }
     fill(spec, "dnsPolicy", "ClusterFirst");
     fill(spec, "restartPolicy", "Always");
     fill_absent(spec, "securityContext", json!({}));

@@ -10,6 +10,7 @@ use super::create::place;
 use super::delete::check_preconditions;
 use super::meta::{meta_text, section};
 use super::options::{DeleteOptions, WriteOptions};
+use super::ownership;
 use super::request::Request;
 use super::service::{Outcome, Reply, check_body};
 use super::status::Status;
@@ -34,17 +35,19 @@ impl Cluster {
         let options = WriteOptions::of("CreateOptions", request)?;
         let target = &request.target;
         let Sent { object: mut eviction, warnings } = body::object(request, &Expected::eviction(), options.unknown)?;
-        place(&mut eviction, target.kind, &target.namespace)?;
+        let warn = |status: Status| status.warning(&warnings);
+        place(&mut eviction, target.kind, &target.namespace).map_err(warn)?;
         let key = target.key();
         if meta_text(&eviction, "name") != &*key.name {
-            return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+            return Err(warn(Status::bad_request("name in URL does not match name in Eviction object")));
         }
         let sent = DeleteOptions::of_object(&eviction["deleteOptions"]);
         if sent.dry_run && !options.dry_run && request.query.get("dryRun").is_some() {
-            return Err(Status::bad_request("Non-matching dry-run options in request and content: [] and [All]"));
+            let why = "Non-matching dry-run options in request and content: [] and [All]";
+            return Err(warn(Status::bad_request(why)));
         }
         let sent = DeleteOptions { dry_run: sent.dry_run || options.dry_run, ..sent };
-        self.evict_pod(&mut self.state(), &key, &sent)?;
+        self.evict_pod(&mut self.state(), &key, &sent).map_err(warn)?;
         Ok(Reply { outcome: Outcome::Json(201, done()), warnings })
     }
 
@@ -122,6 +125,9 @@ impl Cluster {
             });
             set_condition(&mut taken, condition, self.now());
         }
+        let write =
+            ownership::Write { subresource: "status", manager: "kube-apiserver", applied: false, now: self.now() };
+        ownership::note(&mut taken, budget, &write);
         let key = Key::new(Kind::PodDisruptionBudget, budget.namespace(), budget.name());
         self.put(state, key, taken);
         Ok(())

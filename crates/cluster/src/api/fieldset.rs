@@ -22,6 +22,13 @@ pub(crate) enum Step {
 
 pub(crate) type Path = Vec<Step>;
 
+/// The order in which conflicts are told: what is owned at a place comes before what is owned below it.
+pub(crate) fn told_before(a: &[Step], b: &[Step]) -> std::cmp::Ordering {
+    let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let is_below = |path: &[Step]| path.len() > same + 1;
+    (is_below(a), a).cmp(&(is_below(b), b))
+}
+
 /// Fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FieldSet(pub BTreeSet<Path>);
@@ -220,6 +227,14 @@ impl FieldSet {
     /// Without everything under a field at the top.
     pub(crate) fn without(mut self, top: &str) -> Self {
         self.0.retain(|path| path.first() != Some(&Step::Field(top.to_owned())));
+        self
+    }
+
+    /// Without what is at or below any of these.
+    pub(crate) fn without_any(mut self, of: &[&[&str]]) -> Self {
+        let is_field = |(step, name): (&Step, &&str)| matches!(step, Step::Field(field) if field == name);
+        let is_below = |path: &Path, top: &[&str]| path.len() >= top.len() && path.iter().zip(top).all(is_field);
+        self.0.retain(|path| !of.iter().any(|top| is_below(path, top)));
         self
     }
 

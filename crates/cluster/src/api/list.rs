@@ -89,7 +89,9 @@ impl Continuation {
             .map_err(|_| bad("continue key is not valid: illegal base64 data at input byte 0"))?;
         let token: Value = body::json(&bytes).map_err(|error| bad(&format!("continue key is not valid: {error}")))?;
         if token["v"] != "meta.k8s.io/v1" {
-            return Err(bad("continue key is not valid: server does not recognize this encoded version"));
+            let version = token["v"].as_str().unwrap_or_default();
+            let why = format!("continue key is not valid: server does not recognize this encoded version {version}");
+            return Err(bad(&why));
         }
         let after = token["start"].as_str().unwrap_or_default();
         let after = after.strip_suffix('\0').unwrap_or(after).trim_start_matches('/').to_owned();
@@ -160,7 +162,7 @@ impl Cluster {
         let limit = options.limit.filter(|_| options.resource_version != "0");
         let snapshot = match &continuation {
             Some(Continuation { revision: Some(revision), after }) => {
-                self.read(|store| past(store, target, *revision)).ok_or_else(|| continue_expired(after, target))?
+                self.read(|store| past(store, target, *revision)).ok_or_else(|| continue_expired(after))?
             }
             Some(Continuation { revision: None, .. }) => self.read(|store| present(store, target)),
             None => self.snapshot(target, &options, asked).await?,
@@ -184,9 +186,9 @@ impl Cluster {
     }
 }
 
-fn continue_expired(after: &str, target: &Target) -> Status {
+fn continue_expired(after: &str) -> Status {
     let mut status = Status::expired(CONTINUE_TOO_OLD);
-    status.continued = Some(Continuation::write(-1, after, target.scope().is_some()));
+    status.continued = Some(Continuation::write(-1, after, false).into());
     status
 }
 
@@ -206,17 +208,17 @@ fn page(
         let (namespace, name) = continuation.after.rsplit_once('/').unwrap_or((&target.namespace, &continuation.after));
         Key::new(target.kind, namespace, name)
     });
-    let mut matching = snapshot
-        .objects
-        .into_iter()
-        .filter(|(key, object)| after.as_ref().is_none_or(|after| key > after) && selection.matches(object));
+    let mut left = snapshot.objects.into_iter().filter(|(key, _)| after.as_ref().is_none_or(|after| key > after));
     let mut page = Vec::new();
     let mut last = None;
-    for (key, object) in matching.by_ref().take(limit.unwrap_or(usize::MAX)) {
+    while page.len() < limit.unwrap_or(usize::MAX)
+        && let Some((key, object)) = left.find(|(_, object)| selection.matches(object))
+    {
         last = Some(key);
         page.push(object);
     }
-    let remaining = matching.count();
+    // Whether any of them is selected is not known before the next page.
+    let remaining = left.count();
     let mut metadata = json!({"resourceVersion": snapshot.revision.to_string()});
     if let Some(last) = last.filter(|_| remaining > 0) {
         let revision = i64::try_from(snapshot.revision).unwrap_or(-1);

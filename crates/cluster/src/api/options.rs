@@ -48,6 +48,24 @@ fn manager_of(user_agent: &str) -> String {
     user_agent.split('/').next().unwrap_or_default().chars().take(128).collect()
 }
 
+/// A text as Go quotes it.
+fn go_quoted(text: &str) -> String {
+    let quoted = text.chars().map(|c| match c {
+        '\u{7}' => "\\a".to_owned(),
+        '\u{8}' => "\\b".to_owned(),
+        '\u{c}' => "\\f".to_owned(),
+        '\u{b}' => "\\v".to_owned(),
+        '\n' => "\\n".to_owned(),
+        '\r' => "\\r".to_owned(),
+        '\t' => "\\t".to_owned(),
+        '"' | '\\' => format!("\\{c}"),
+        c if c.is_ascii_control() => format!("\\x{:02x}", u32::from(c)),
+        c if c.is_control() => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    });
+    format!("\"{}\"", quoted.collect::<Vec<_>>().concat())
+}
+
 impl WriteOptions {
     /// Those of a creation (`CreateOptions`) or an update (`UpdateOptions`).
     pub(crate) fn of(kind: &str, request: &Request) -> Result<Self, Status> {
@@ -75,6 +93,13 @@ impl WriteOptions {
         if manager.len() > 128 {
             errors.push(FieldError::too_long("fieldManager", 128));
         }
+        let unprintable = |(_, c): &(usize, char)| c.is_control();
+        errors.extend(manager.char_indices().filter(unprintable).map(|(at, c)| {
+            let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+            let mut error = FieldError::invalid("fieldManager", &manager.into(), &why);
+            error.say(&format!("Invalid value: {}: {why}", go_quoted(manager)));
+            error
+        }));
         let dry_run = dry_run(&query.all("dryRun").collect::<Vec<_>>(), &mut errors);
         let unknown = match query.text("fieldValidation") {
             "" | "Warn" => Unknown::Warned,

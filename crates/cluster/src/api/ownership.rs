@@ -11,7 +11,7 @@ use super::decode::normalized;
 use super::fieldset::{FieldSet, Shape, Step, compare};
 use super::meta::{metadata, put_meta};
 use super::schema;
-use super::strategy::reset_field;
+use super::strategy::reset_fields;
 use crate::clock::seconds;
 use crate::object::Object;
 use crate::resource::Kind;
@@ -34,8 +34,6 @@ pub(crate) struct Write<'w> {
     /// By server-side apply, which has counted already.
     pub applied: bool,
     pub now: Timestamp,
-    /// Also of objects that nobody was counted to have written.
-    pub always: bool,
 }
 
 impl Write<'_> {
@@ -102,10 +100,13 @@ fn shape(object: &Value) -> Shape<'static> {
     Shape::of_object(kind(object).and_then(schema::of_kind))
 }
 
-/// Dates the entries that an apply made at creation.
+/// The time of entries that an apply made, until they are dated.
+pub(crate) const UNDATED: &str = "0001-01-01T00:00:00Z";
+
+/// Dates the entries that an apply made.
 pub(crate) fn stamp(object: &mut Value, now: Timestamp) {
     let mut managers = managers(object);
-    managers.iter_mut().filter(|manager| manager.time.is_empty()).for_each(|manager| manager.time = seconds(now));
+    managers.iter_mut().filter(|manager| manager.time == UNDATED).for_each(|manager| manager.time = seconds(now));
     set(object, managers);
 }
 
@@ -135,17 +136,46 @@ pub(crate) fn begin(object: &mut Value, manager: &str, now: Timestamp) {
 }
 
 /// Counts a write of the number of replicas. It passes from owner to owner; as a real server has it, a number of 0 belongs
-/// to nobody, and what belongs to nobody stays so.
+/// to nobody, what belongs to nobody stays so, and nobody says since when.
 fn note_scale(object: &mut Value, old: &Object, mut owners: Vec<Entry>, write: &Write<'_>) {
     let replicas = FieldSet([vec![Step::Field("spec".to_owned()), Step::Field("replicas".to_owned())]].into());
     if object["spec"]["replicas"] != *old.at("/spec/replicas") {
         let owned = owners.iter().any(|owner| !owner.fields.common(&replicas).0.is_empty());
         owners.iter_mut().for_each(|owner| owner.fields = owner.fields.minus(&replicas));
         if owned && object["spec"]["replicas"] != 0 {
-            owners.push(write.entry(object, replicas));
+            owners.push(Entry { time: String::new(), ..write.entry(object, replicas) });
         }
+    } else if object["spec"]["replicas"] != 0 {
+        // Whoever owns the number owns it apart from everything else from now on.
+        let parted = |owner: &Entry| {
+            let fields = owner.fields.common(&replicas);
+            (!fields.0.is_empty()).then(|| Entry { time: String::new(), fields, ..owner.clone() })
+        };
+        let numbers: Vec<Entry> = owners.iter().filter_map(parted).collect();
+        owners.iter_mut().for_each(|owner| owner.fields = owner.fields.minus(&replicas));
+        owners.extend(numbers);
     }
     set(object, owners);
+}
+
+/// Who owns what they owned before has owned it since then, unless something else is new, too.
+pub(crate) fn keep_times(object: &mut Value, old: &Value) {
+    let (now, before) = (&object["metadata"]["managedFields"], &old["metadata"]["managedFields"]);
+    if now.is_null() || now == before {
+        return;
+    }
+    let undated = |entries: &Value| {
+        let mut entries = entries.clone();
+        entries.as_array_mut().into_iter().flatten().for_each(|entry| entry["time"] = Value::Null);
+        entries
+    };
+    if undated(now) == undated(before) {
+        let dated = object.clone();
+        put_meta(object, "managedFields", Some(before.clone()));
+        if object != old {
+            *object = dated;
+        }
+    }
 }
 
 /// Counts a write of an object that is being counted.
@@ -155,7 +185,7 @@ pub(crate) fn note(object: &mut Value, old: &Object, write: &Write<'_>) {
         return;
     }
     let mut owners = managers(old.json());
-    if owners.is_empty() && !write.always {
+    if owners.is_empty() {
         metadata(object).remove("managedFields");
         return;
     }
@@ -166,10 +196,7 @@ pub(crate) fn note(object: &mut Value, old: &Object, write: &Write<'_>) {
     let difference = compare(old.json(), object, &shape(object));
     let mut written = difference.added;
     written.union(difference.modified);
-    let keep = |set: FieldSet| {
-        let set = set.without_bookkeeping();
-        reset_field(write.subresource).map_or(set.clone(), |field| set.without(field))
-    };
+    let keep = |set: FieldSet| set.without_bookkeeping().without_any(reset_fields(old.kind(), write.subresource));
     let (written, removed) = (keep(written), keep(difference.removed));
     if written.0.is_empty() && removed.0.is_empty() {
         put_meta(object, "managedFields", old.at("/metadata").get("managedFields").cloned());

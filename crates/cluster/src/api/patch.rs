@@ -63,6 +63,10 @@ impl Patch {
                 let value = body::json(&request.body).map_err(|error| {
                     Status::bad_request(format!("error decoding YAML: error converting YAML to JSON: {error}"))
                 })?;
+                is_map(&value).map_err(|error| {
+                    let why = format!("error unmarshaling JSON: while decoding JSON: {error}");
+                    Status::bad_request(format!("error decoding YAML: {why}"))
+                })?;
                 Ok((Self::Apply(value), options))
             }
             _ => Err(unsupported()),
@@ -112,9 +116,13 @@ fn operations(bytes: &[u8]) -> Result<Value, Status> {
             );
             Err(Status::with_reason(413, "RequestEntityTooLarge", message, Value::Null))
         }
-        Value::Array(_) => Ok(value),
+        Value::Array(operations) => match operations.iter().find_map(body::not_an_object) {
+            Some(what) => Err(bad(format!("json: cannot unmarshal {what} into Go value of type handlers.jsonPatchOp"))),
+            None => Ok(value),
+        },
+        Value::Null => Ok(json!([])),
         _ => {
-            let what = if value.is_object() { "object" } else { "value" };
+            let what = body::not_an_object(&value).unwrap_or("object");
             Err(bad(format!("json: cannot unmarshal {what} into Go value of type []handlers.jsonPatchOp")))
         }
     }
@@ -128,8 +136,18 @@ pub(crate) fn formed(
     unknown: Unknown,
 ) -> Result<body::Sent, Status> {
     let quoted = || patch.quoted(patched);
-    let words = if matches!(patch, Patch::Strategic(_)) { Words::Unstructured } else { Words::Json };
-    match body::typed_in(patched.clone(), expected, unknown, words) {
+    let is_strategic = matches!(patch, Patch::Strategic(_));
+    let words = if is_strategic { Words::Unstructured } else { Words::Json };
+    let mut object = patched.clone();
+    if is_strategic {
+        // What it says to be is not looked at: it is laid over a value of the right type.
+        for (key, value) in [("kind", expected.name.to_owned()), ("apiVersion", expected.api_version())] {
+            if object[key].is_string() {
+                object[key] = value.into();
+            }
+        }
+    }
+    match body::typed_in(object, expected, unknown, words) {
         Ok(sent) => Ok(sent),
         Err(status) => {
             let prefix = format!("cannot be handled as a {}: ", expected.name);
@@ -141,8 +159,21 @@ pub(crate) fn formed(
 }
 
 impl Cluster {
+    /// Reads a patch. What is wrong with it is said only if there is something to patch.
+    pub(crate) fn patch_of(&self, request: &Request) -> Result<(Patch, WriteOptions), Status> {
+        let target = &request.target;
+        Patch::of(request).map_err(|status| {
+            let applies = request.content_type.starts_with("application/apply-patch");
+            let is_body = matches!(status.code, 400 | 413);
+            if is_body && !applies && self.read(|store| store.get(&target.key()).is_none()) {
+                return Status::not_found(target.kind, target.name.as_deref().unwrap_or_default());
+            }
+            status
+        })
+    }
+
     pub(crate) async fn patch(&self, request: &Request) -> Result<Reply, Status> {
-        let (patch, options) = Patch::of(request)?;
+        let (patch, options) = self.patch_of(request)?;
         let target = &request.target;
         let applies = matches!(patch, Patch::Apply(_));
         let update = Update {
@@ -154,14 +185,11 @@ impl Cluster {
             options: &options,
         };
         let warnings = parking_lot::Mutex::new(Vec::new());
-        let updated = self
-            .update(&update, |current| {
-                let (object, said) = patched(&patch, target, current, &options)?;
-                *warnings.lock() = said;
-                Ok(object)
-            })
-            .await?;
-        Ok(updated.reply(warnings.into_inner()))
+        let updated =
+            self.update(&update, |current| patched(&patch, target, current, &options, &mut warnings.lock())).await;
+        let warnings = warnings.into_inner();
+        let updated = updated.map_err(|status| status.warning(&warnings))?;
+        Ok(updated.reply(warnings))
     }
 }
 
@@ -171,7 +199,8 @@ fn patched(
     target: &Target,
     current: Option<&Object>,
     options: &WriteOptions,
-) -> Result<(Value, Vec<String>), Status> {
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
     let expected = Expected::object(target.kind);
     let name = target.name.as_deref().unwrap_or_default();
     let made = match (patch, current) {
@@ -180,7 +209,8 @@ fn patched(
         (patch, Some(current)) => patch.laid_over(current.json(), expected.type_)?,
     };
     let managed = made["metadata"].get("managedFields").cloned();
-    let body::Sent { mut object, warnings } = formed(patch, &made, &expected, options.unknown)?;
+    let body::Sent { mut object, warnings: said } = formed(patch, &made, &expected, options.unknown)?;
+    *warnings = said;
     if current.is_none()
         && let Some(uid) = object["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty())
     {
@@ -190,5 +220,5 @@ fn patched(
     place(&mut object, target.kind, &target.namespace)?;
     check_name(&object, name)?;
     super::meta::put_meta(&mut object, "managedFields", managed);
-    Ok((object, warnings))
+    Ok(object)
 }

@@ -89,6 +89,13 @@ impl Quantity {
         Ok(Self { nano: if text.starts_with('-') { -nano } else { nano }, format })
     }
 
+    /// Rounded up to thousandths, finer than which no resource is counted.
+    #[must_use]
+    pub(crate) fn in_thousandths(self) -> Self {
+        let rest = self.nano.rem_euclid(ONE / 1000);
+        Self { nano: if rest == 0 { self.nano } else { self.nano - rest + ONE / 1000 }, ..self }
+    }
+
     /// In ones, rounded up: what memory and pods are counted in.
     pub(crate) fn whole(self) -> i64 {
         Self::ceil(self.nano, ONE)

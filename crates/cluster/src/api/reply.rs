@@ -75,7 +75,7 @@ impl Form {
         }
         for range in ranges {
             let mut parameters = range.split(';').map(str::trim);
-            if !matches!(parameters.next(), Some("*/*" | "application/*" | "application/json")) {
+            if !matches!(parameters.next(), Some("*/*" | "application/json")) {
                 continue;
             }
             match parameters.find_map(|parameter| parameter.strip_prefix("as=")) {
@@ -167,7 +167,8 @@ pub(crate) fn refuse(status: &Status) -> Response<Body> {
     if status.plain {
         return text(status.code, &status.message);
     }
-    let mut response = respond(status.code, status.json().to_string().into_bytes(), &[]);
+    let warnings = status.warnings.as_ref().map_or(&[][..], |warnings| warnings);
+    let mut response = respond(status.code, status.json().to_string().into_bytes(), warnings);
     if let Some(seconds) = status.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }

@@ -80,12 +80,13 @@ pub(crate) struct Request {
 
 /// Finds what a path names.
 pub(crate) fn route(path: &str) -> Result<Route, Status> {
-    let segments: Vec<String> = path.split('/').filter(|segment| !segment.is_empty()).map(decoded).collect();
-    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    // A slash is one, however it was written; between two of them is a segment without a name.
+    let path = decoded(path);
+    let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     let (group, version, rest) = match segments.as_slice() {
         ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
         ["apis", group, version, rest @ ..] if !rest.is_empty() => (*group, *version, rest),
-        _ => return Ok(Route::Page(format!("/{}", segments.join("/")))),
+        _ => return Ok(Route::Page(path)),
     };
     if !RESOURCES.iter().any(|row| row.group == group) {
         return Err(Status::no_page());
@@ -176,7 +177,9 @@ mod tests {
             ("POST", "/api/v1/namespaces/a/pods/p/eviction", "", Ok("create Pod a/p eviction")),
             ("GET", "/api/v1/namespaces/a/pods/p/eviction", "", Err(405)),
             ("GET", "/api/v1/namespaces/a/pods/p/log", "", Err(404)),
-            ("GET", "/api/v1/namespaces/a/pods/p%2Fq", "", Ok("get Pod a/p/q")),
+            ("GET", "/api/v1/namespaces/a/pods/p%2Fstatus", "", Ok("get Pod a/p status")),
+            ("GET", "/api/v1/namespaces/a/pods/p%2Fq", "", Err(404)),
+            ("GET", "/api/v1//pods", "", Err(404)),
             ("GET", "/api/v1/pods/p", "", Err(404)),
             ("GET", "/api/v1/nodes/n", "", Ok("get Node /n")),
             ("GET", "/api/v1/namespaces/a/nodes/n", "", Err(404)),

@@ -84,17 +84,18 @@ impl Cluster {
         let options = WriteOptions::of("UpdateOptions", request)?;
         let target = &request.target;
         let Sent { object: mut scale, warnings } = body::object(request, &Expected::scale(), options.unknown)?;
-        place(&mut scale, target.kind, &target.namespace)?;
-        check_name(&scale, target.name.as_deref().unwrap_or_default())?;
+        let warn = |status: Status| status.warning(&warnings);
+        place(&mut scale, target.kind, &target.namespace).map_err(warn)?;
+        check_name(&scale, target.name.as_deref().unwrap_or_default()).map_err(warn)?;
         let uid = Some(meta_text(&scale, "uid").to_owned()).filter(|uid| !uid.is_empty());
         let update =
             Update { key: target.key(), subresource: "scale", uid, creates: false, applies: false, options: &options };
-        let updated = self.update(&update, |current| scaled(expect(current, target)?, &scale)).await?;
+        let updated = self.update(&update, |current| scaled(expect(current, target)?, &scale)).await.map_err(warn)?;
         Ok(Reply { outcome: Outcome::Json(200, scale_of(&updated.object())), warnings })
     }
 
     pub(crate) async fn patch_scale(&self, request: &Request) -> Result<Reply, Status> {
-        let (patch, options) = Patch::of(request)?;
+        let (patch, options) = self.patch_of(request)?;
         if matches!(patch, Patch::Apply(_)) {
             let message = "415: Unsupported Media Type";
             return Err(Status::with_reason(415, "UnsupportedMediaType", message, json!({})));
@@ -108,13 +109,16 @@ impl Cluster {
             applies: false,
             options: &options,
         };
+        let warnings = parking_lot::Mutex::new(Vec::new());
         let updated = self
             .update(&update, |current| {
                 let current = expect(current, target)?;
-                scaled(current, &patched(&patch, current, target, &options)?)
+                scaled(current, &patched(&patch, current, target, &options, &mut warnings.lock())?)
             })
-            .await?;
-        Ok(Outcome::Json(200, scale_of(&updated.object())).into())
+            .await;
+        let warnings = warnings.into_inner();
+        let updated = updated.map_err(|status| status.warning(&warnings))?;
+        Ok(Reply { outcome: Outcome::Json(200, scale_of(&updated.object())), warnings })
     }
 }
 
@@ -122,10 +126,17 @@ fn expect<'o>(current: Option<&'o Object>, target: &Target) -> Result<&'o Object
     current.ok_or_else(|| Status::not_found(target.kind, target.name.as_deref().unwrap_or_default()))
 }
 
-fn patched(patch: &Patch, current: &Object, target: &Target, options: &WriteOptions) -> Result<Value, Status> {
+fn patched(
+    patch: &Patch,
+    current: &Object,
+    target: &Target,
+    options: &WriteOptions,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
     let name = target.name.as_deref().unwrap_or_default();
     let made = patch.laid_over(&scale_of(current), Some(schema::named("autoscaling.Scale")))?;
-    let Sent { object: mut scale, .. } = formed(patch, &made, &Expected::scale(), options.unknown)?;
+    let Sent { object: mut scale, warnings: said } = formed(patch, &made, &Expected::scale(), options.unknown)?;
+    *warnings = said;
     place(&mut scale, target.kind, &target.namespace)?;
     check_name(&scale, name)?;
     let uid = meta_text(&scale, "uid");

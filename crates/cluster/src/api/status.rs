@@ -2,6 +2,8 @@
 //!
 //! Which one is answered is decided by who calls this.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
 use super::field::{Errors, sentence};
@@ -21,7 +23,9 @@ pub(crate) struct Status {
     /// Not JSON: the message is the body.
     pub plain: bool,
     /// With which token an interrupted list can go on all the same.
-    pub continued: Option<String>,
+    pub continued: Option<Box<str>>,
+    /// What was to be said about the request before it was refused.
+    pub warnings: Option<Arc<Vec<String>>>,
 }
 
 /// Of what an error speaks: the group, and the word for the kind that this error uses.
@@ -42,7 +46,8 @@ fn core_group(kind: Kind) -> &'static str {
 
 impl Status {
     fn new(code: u16, reason: &'static str, message: impl Into<String>, details: Value) -> Self {
-        Self { code, reason, message: message.into(), details, retry_after: None, plain: false, continued: None }
+        let (message, warnings) = (message.into(), None);
+        Self { code, reason, message, details, retry_after: None, plain: false, continued: None, warnings }
     }
 
     fn of_resource(
@@ -185,6 +190,11 @@ impl Status {
         let mut status = Self::new(429, "TooManyRequests", message, details);
         status.retry_after = (retry_after > 0).then_some(retry_after);
         status
+    }
+
+    /// With what was to be said before.
+    pub(crate) fn warning(self, warnings: &[String]) -> Self {
+        Self { warnings: (!warnings.is_empty()).then(|| Arc::new(warnings.to_vec())), ..self }
     }
 
     /// With one more cause in the details.

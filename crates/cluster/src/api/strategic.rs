@@ -54,6 +54,8 @@ fn merge_map(original: Value, patch: &Map<String, Value>, type_: Option<&'static
             (Some(Value::Array(there)), Value::Array(patch)) => {
                 merge_list(there, patch, field, order.map(Vec::as_slice))?
             }
+            // Of what is not there, nothing can be replaced or deleted.
+            (_, value) if value.get(PATCH).is_some() => continue,
             (_, value) => without_directives(value),
         };
         original.insert(name.clone(), merged);
@@ -79,12 +81,14 @@ fn without_directives(value: &Value) -> Value {
         Value::Object(fields) => {
             let is_directive =
                 |name: &str| name == PATCH || name == RETAIN || name.starts_with(ORDER) || name.starts_with(DELETE);
-            let fields = fields.iter().filter(|(name, value)| !is_directive(name) && !value.is_null());
+            let fields = fields
+                .iter()
+                .filter(|(name, value)| !is_directive(name) && !value.is_null() && value.get(PATCH).is_none());
             fields.map(|(name, value)| (name.clone(), without_directives(value))).collect::<Map<_, _>>().into()
         }
         Value::Array(elements) => {
-            let deletes = |element: &&Value| element.get(PATCH).and_then(Value::as_str) == Some("delete");
-            elements.iter().filter(|element| !deletes(element)).map(without_directives).collect()
+            let elements = elements.iter().filter(|element| element.get(PATCH).is_none());
+            elements.map(without_directives).collect()
         }
         other => other.clone(),
     }

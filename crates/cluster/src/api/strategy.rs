@@ -17,11 +17,15 @@ fn blank_status(kind: Kind) -> Option<Value> {
 }
 
 /// What a write to a subresource, or to the object itself, leaves alone whatever is sent.
-pub(crate) fn reset_field(subresource: &str) -> Option<&'static str> {
-    match subresource {
-        "" => Some("status"),
-        "status" => Some("spec"),
-        _ => None,
+pub(crate) fn reset_fields(kind: Option<Kind>, subresource: &str) -> &'static [&'static [&'static str]] {
+    match (kind, subresource) {
+        (_, "") => &[&["status"]],
+        (Some(Kind::Deployment), "status") => &[&["spec"], &["metadata", "labels"]],
+        (Some(Kind::Pod), "status") => {
+            &[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]]
+        }
+        (_, "status") => &[&["spec"]],
+        _ => &[],
     }
 }
 

@@ -62,7 +62,10 @@ const fn created_by_put(kind: Kind) -> bool {
 
 /// Kinds that are not replaced without saying which version.
 pub(crate) const fn needs_version(kind: Kind) -> bool {
-    matches!(kind, Kind::Lease | Kind::PodDisruptionBudget | Kind::NodePool | Kind::NodeClaim)
+    matches!(
+        kind,
+        Kind::Lease | Kind::PodDisruptionBudget | Kind::MutatingWebhookConfiguration | Kind::NodePool | Kind::NodeClaim
+    )
 }
 
 /// The name in an object must be that of the path.
@@ -79,7 +82,9 @@ pub(crate) fn check_name(object: &Value, name: &str) -> Result<(), Status> {
 }
 
 /// A uid that was asked for is not the object's; in the words of the real server's storage.
-pub(crate) fn other_uid(key: &Key, asked: &str, found: &str) -> Status {
+/// A trial does not come as far as the part of the path that all objects share.
+pub(crate) fn other_uid(key: &Key, asked: &str, found: &str, dry_run: bool) -> Status {
+    let root = if dry_run { "" } else { "/registry" };
     let row = key.kind.resource();
     let directory = match key.kind {
         Kind::Node => "minions",
@@ -87,9 +92,9 @@ pub(crate) fn other_uid(key: &Key, asked: &str, found: &str) -> Status {
         _ => row.plural,
     };
     let path = if row.namespaced {
-        format!("/registry/{directory}/{}/{}", key.namespace, key.name)
+        format!("{root}/{directory}/{}/{}", key.namespace, key.name)
     } else {
-        format!("/registry/{directory}/{}", key.name)
+        format!("{root}/{directory}/{}", key.name)
     };
     let why = format!(
         "StorageError: invalid object, Code: 4, Key: {path}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: \
@@ -105,8 +110,9 @@ impl Cluster {
         let target = &request.target;
         let kind = target.kind;
         let Sent { mut object, warnings } = body::object(request, &Expected::object(kind), options.unknown)?;
-        place(&mut object, kind, &target.namespace)?;
-        check_name(&object, target.name.as_deref().unwrap_or_default())?;
+        let warn = |status: Status| status.warning(&warnings);
+        place(&mut object, kind, &target.namespace).map_err(warn)?;
+        check_name(&object, target.name.as_deref().unwrap_or_default()).map_err(warn)?;
         dedup_owners(&mut object);
         let update = Update {
             key: target.key(),
@@ -116,7 +122,7 @@ impl Cluster {
             applies: false,
             options: &options,
         };
-        let updated = self.update(&update, |_| Ok(object.clone())).await?;
+        let updated = self.update(&update, |_| Ok(object.clone())).await.map_err(warn)?;
         Ok(updated.reply(warnings))
     }
 
@@ -134,7 +140,7 @@ impl Cluster {
             }
             let found = current.as_ref().map_or("", |object| object.uid());
             if let Some(asked) = uid.as_deref().filter(|asked| *asked != found) {
-                return Err(other_uid(key, asked, found));
+                return Err(other_uid(key, asked, found, update.options.dry_run));
             }
             let mut object = change(current.as_deref())?;
             self.count(&mut object, current.as_deref(), update);
@@ -168,16 +174,15 @@ impl Cluster {
 
     /// Who owns what is written; before admission, what it adds is nobody's.
     fn count(&self, object: &mut Value, old: Option<&Object>, update: &Update<'_>) {
-        let always = self.options().ownership == Ownership::Always;
         let (manager, now) = (update.options.manager.as_str(), self.now());
         match old {
             Some(old) => {
                 let subresource = update.subresource;
-                let write = ownership::Write { subresource, manager, applied: update.applies, now, always };
+                let write = ownership::Write { subresource, manager, applied: update.applies, now };
                 ownership::note(object, old, &write);
             }
             None if update.applies => ownership::stamp(object, now),
-            None if always => ownership::begin(object, manager, now),
+            None if self.options().ownership == Ownership::Always => ownership::begin(object, manager, now),
             None => {}
         }
     }
@@ -204,6 +209,7 @@ impl Cluster {
         if is_finished(kind, &object, old) {
             return Ok(self.finish(state, key, object, options.dry_run));
         }
+        ownership::keep_times(&mut object, old.json());
         if object == *old.json() {
             return Ok(old.clone());
         }

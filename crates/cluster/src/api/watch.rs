@@ -60,6 +60,10 @@ fn blank(kind: Kind) -> Value {
     let row = kind.resource();
     object["kind"] = row.name.into();
     object["apiVersion"] = row.api_version().into();
+    if row.subresources.contains(&"scale") {
+        // In the server it is a number, and 0 if nobody said it.
+        object["spec"]["replicas"] = 0.into();
+    }
     object
 }
 
@@ -83,7 +87,8 @@ impl Cluster {
             ended: false,
         };
         let initial = options.initial_events.unwrap_or(from == 0);
-        self.read(|store| watcher.start(store, initial, options.initial_events == Some(true) && options.bookmarks));
+        // Who asks in the old way for what is there is told its end in the new one.
+        self.read(|store| watcher.start(store, initial, initial && options.bookmarks));
         Ok(Outcome::Stream(watcher.into_body()).into())
     }
 }

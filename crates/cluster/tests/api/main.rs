@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "all of this is a test")]
 
 mod admission;
+mod corners;
 mod eviction;
 mod objects;
 mod patches;

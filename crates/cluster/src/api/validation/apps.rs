@@ -113,17 +113,20 @@ fn selector_and_template(spec: &Value, word: &str, errors: &mut Errors) {
 /// Checks the selector; none if nothing more can be said about what it selects.
 fn selects(spec: &Value, word: &str, errors: &mut Errors) -> Option<Selector> {
     let labels = &spec["selector"];
+    let mut is_flawed = false;
     if labels.is_null() {
         errors.push(FieldError::required("spec.selector", ""));
     } else {
+        let before = errors.len();
         selector(labels, "spec.selector", errors);
+        is_flawed = errors.len() > before;
         let parsed = Selector::of_object(labels);
         if parsed.as_ref().is_some_and(Selector::is_everything) {
             let why = format!("empty selector is invalid for {word}");
             errors.push(FieldError::invalid_as("spec.selector", labels, &SELECTOR, &why));
         }
     }
-    let parsed = Selector::of_object(labels);
+    let parsed = Selector::of_object(labels).filter(|_| !is_flawed);
     if parsed.is_none() {
         let why = if word == "deployment" { "invalid label selector" } else { "" };
         errors.push(FieldError::invalid_as("spec.selector", labels, &SELECTOR, why));

@@ -31,6 +31,11 @@ pub(super) fn object(kind: Kind, object: &Value, errors: &mut Errors) {
     if matches!(kind, Kind::MutatingWebhookConfiguration | Kind::NodePool | Kind::NodeClaim) {
         return;
     }
+    standard_finalizers(object, errors);
+}
+
+/// Finalizers without a domain are those that everybody knows.
+pub(super) fn standard_finalizers(object: &Value, errors: &mut Errors) {
     for (index, finalizer) in list(&object["metadata"]["finalizers"]).iter().map(text).enumerate() {
         if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
             let why = "name is neither a standard finalizer name nor is it fully qualified";

@@ -331,17 +331,17 @@ fn autoscaler(spec: &Value, errors: &mut Errors) {
         let why = "must specify at least one Object or External metric to support scaling to zero replicas";
         errors.push(FieldError::forbidden("spec.metrics", why));
     }
-    let version = text(&spec["scaleTargetRef"]["apiVersion"]);
-    if !version.contains('/') {
-        let why = "apiVersion must specify API group";
-        errors.push(FieldError::invalid_text("spec.scaleTargetRef.apiVersion", version, why));
-    }
     for part in ["kind", "name"] {
         let field = format!("spec.scaleTargetRef.{part}");
         match text(&spec["scaleTargetRef"][part]) {
             "" => errors.push(FieldError::required(field, "")),
             value => formed(value, names::path_segment, &field, errors),
         }
+    }
+    let version = text(&spec["scaleTargetRef"]["apiVersion"]);
+    if !version.contains('/') {
+        let why = "apiVersion must specify API group";
+        errors.push(FieldError::invalid_text("spec.scaleTargetRef.apiVersion", version, why));
     }
 }
 

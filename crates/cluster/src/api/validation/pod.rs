@@ -395,6 +395,8 @@ fn tolerations(tolerations: &Value, at: &str, errors: &mut Errors) {
 /// The few things of a pod that change.
 pub(super) fn update(pod: &Value, old: &Value, errors: &mut Errors) {
     meta::update(pod, old, errors);
+    // The real one looks at them here and as part of what follows.
+    meta::standard_finalizers(pod, errors);
     meta_and_spec(pod, errors);
     annotations(&pod["metadata"]["annotations"], &pod["spec"], "metadata.annotations", errors);
     let (spec, old) = (&pod["spec"], &old["spec"]);
@@ -411,7 +413,9 @@ pub(super) fn update(pod: &Value, old: &Value, errors: &mut Errors) {
             }
             if image.trim() != image {
                 let why = "must not have leading or trailing whitespace";
-                errors.push(FieldError::invalid_text(format!("spec.{part}[{index}].image"), image, why));
+                let error = FieldError::invalid_text(format!("spec.{part}[{index}].image"), image, why);
+                // The real one says it of the container, and of the update.
+                errors.extend([error.clone(), error]);
             }
         }
     }

@@ -59,7 +59,13 @@ fn webhook(webhook: &Value, at: &str, errors: &mut Errors) {
     let versions = list(&webhook["admissionReviewVersions"]);
     if versions.is_empty() {
         errors.push(FieldError::required(under("admissionReviewVersions"), "must specify one of v1, v1beta1"));
-    } else if !versions.iter().any(|version| matches!(text(version), "v1" | "v1beta1")) {
+    }
+    for (index, version) in versions.iter().enumerate().filter(|(index, version)| versions[..*index].contains(version))
+    {
+        let at = format!("{}[{index}]", under("admissionReviewVersions"));
+        errors.push(FieldError::invalid(at, version, "duplicate version"));
+    }
+    if !versions.is_empty() && !versions.iter().any(|version| matches!(text(version), "v1" | "v1beta1")) {
         let why = "must include at least one of v1, v1beta1";
         errors.push(FieldError::invalid(under("admissionReviewVersions"), &json!(versions), why));
     }
