@@ -5,6 +5,7 @@
 mod bench;
 mod deny;
 mod docs;
+mod mutants;
 mod rig;
 mod sim;
 mod test;
@@ -41,6 +42,8 @@ enum Command {
     Bench(bench::BenchOptions),
     /// Simulated clusters with faults, as many as one likes.
     Sim(sim::SimOptions),
+    /// Defects made one at a time, and whether each is caught.
+    Mutants(mutants::MutantsOptions),
     /// The rules of the house that no compiler knows.
     Tidy,
     /// Write the reference pages that are drawn from the code.
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options).map(succeeded),
         Command::Bench(options) => bench::run(&options).map(succeeded),
         Command::Sim(options) => sim::run(&options),
+        Command::Mutants(options) => mutants::run(&options),
         Command::Tidy => workspace::Workspace::read().and_then(|workspace| tidy::run(&workspace)).map(succeeded),
         Command::Docs(options) => docs::run(&options).map(succeeded),
     };

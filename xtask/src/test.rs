@@ -142,14 +142,16 @@ fn print_account(account: &[(&str, Duration, String)], total: Duration, tally: T
 
 /// Tests by how they ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Tally {
-    passed: u64,
-    failed: u64,
+pub struct Tally {
+    /// So many passed.
+    pub passed: u64,
+    /// So many did not.
+    pub failed: u64,
 }
 
 impl Tally {
     /// Reads libtest's closing line, as `test result: ok. 3 passed; 0 failed; 0 ignored; …`.
-    fn of(line: &str) -> Option<Self> {
+    pub fn of(line: &str) -> Option<Self> {
         let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
         let mut words = counts.split("; ").map(|count| count.split_once(' '));
         let mut next = |wanted: &str| {
@@ -167,7 +169,7 @@ impl Tally {
 
 /// One program of tests.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct TestProgram {
+pub struct TestProgram {
     package: String,
     /// The directory of its package, where cargo would start it.
     home: PathBuf,
@@ -324,7 +326,7 @@ impl TestProgram {
     }
 
     /// As cargo would start it.
-    fn command(&self, environment: &[(&str, &Path)]) -> Command {
+    pub fn command(&self, environment: &[(&str, &Path)]) -> Command {
         let mut command = Command::new(&self.executable);
         forget_this_package(&mut command);
         command.current_dir(&self.home).envs(environment.iter().copied());
@@ -337,7 +339,7 @@ fn all_passed(failed: &[String]) -> Result<()> {
 }
 
 /// The test program that one of cargo's messages tells of.
-fn test_program(message: &str) -> Option<TestProgram> {
+pub fn test_program(message: &str) -> Option<TestProgram> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
     let text = |pointer: &str| message.pointer(pointer).and_then(serde_json::Value::as_str);
     let is_test = message.pointer("/profile/test").and_then(serde_json::Value::as_bool)?;

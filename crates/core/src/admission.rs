@@ -386,6 +386,8 @@ mod tests {
         let before = ledger.reservations.clone();
         let dry = ledger.decide(&Question { dry_run: true, ..ask("b", target(50, 0), 1, at(2_000)) });
         assert_eq!(ledger.reservations, before);
+        ledger.decide(&Question { dry_run: true, ..ask("c", target(50, 0), 2, at(2_000)) });
+        assert_eq!(ledger.reservations, before, "nor where there is room");
         assert_eq!(ledger.decide(&ask("b", target(50, 0), 1, at(2_000))), dry);
     }
 

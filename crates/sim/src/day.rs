@@ -27,6 +27,7 @@ pub fn plan(length: Duration) -> Plan {
     Plan {
         seed: 1,
         processes: 2,
+        clocks: [0; 3],
         nodes: (NODES, ROOM),
         workloads: (0..WORKLOADS).map(workload).collect(),
         events: reclaims.take_while(|(at, _)| *at < calm_at).collect(),

@@ -265,7 +265,8 @@ impl Fate for These {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, processes, clocks, nodes: (nodes, room), workloads, events, faults, calm_at, stillness: _ } = self;
+        let Self { seed, processes, clocks, nodes: (nodes, room), workloads, events, faults, calm_at, stillness: _ } =
+            self;
         writeln!(
             f,
             "seed {seed}: {processes} processes (clocks {clocks:?} ms ahead), {nodes} nodes of each type for {room} pods, calm at {calm_at:?}"

@@ -8,23 +8,34 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{Request, Response};
 use jiff::Timestamp;
+use kube::Client;
+use kube::client::Body;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use spotalis_core::capacity::CapacityType;
 use spotalis_core::class::{CapacityClasses, Preset};
+use spotalis_core::election::Timing;
 use spotalis_core::opt_in::{Mode, OptInRules};
 use spotalis_core::policy::Defaults;
 use spotalis_core::selector::Selector;
+use spotalis_core::slots::Seat;
 use spotalis_core::steering::OnConflict;
 use spotalis_kube::index::{Currency, Index, Provisioner, Rules, Source, View, WorkloadKind};
 use spotalis_runtime::Clock;
 use spotalis_runtime::events::{EventMetrics, EventRecorder};
+use spotalis_runtime::leadership::{Candidate, Leadership, LeadershipMetrics, PEER_ADDRESS};
 use spotalis_webhook::admission::{Admission, Outcome, Settings};
 use spotalis_webhook::metrics::AdmissionMetrics;
+use spotalis_webhook::peer::{LeadersAnswer, PeerLink, PeerTransport};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -231,4 +242,82 @@ async fn ids_and_constraints_out_of_all_proportion_are_not_worked_through() {
     assert_eq!(webhook.answer(&review("u-2", "web-1", &json!({}), &terms(1_001))).await.0, Outcome::Unreadable);
     assert_eq!(webhook.index.lock().reservations(), 0);
     assert_eq!(webhook.answer(&review("u-3", "web-1", &json!({}), &terms(1_000))).await.0, Outcome::Steered);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_cost_of_the_template_stays() {
+    let webhook = Webhook::with_replica_set();
+    for (uid, annotations, costs) in
+        [("a", json!({}), true), ("b", json!({ "controller.kubernetes.io/pod-deletion-cost": "100" }), false)]
+    {
+        let review = review(uid, "web-1", &json!({ "annotations": annotations }), &json!({}));
+        let (outcome, patch, _) = webhook.answer(&review).await;
+        assert_eq!(outcome, Outcome::Steered);
+        assert_eq!(json!(patch).to_string().contains("pod-deletion-cost"), costs, "{patch:?}");
+    }
+}
+
+/// Gives every pod this seat.
+struct Leader(Seat);
+
+const LEADERS_WORDS: &[u8] = b"as the leader says";
+
+impl PeerTransport for Leader {
+    fn carry<'a>(&'a self, leader: &'a str, _review: Bytes) -> BoxFuture<'a, Option<LeadersAnswer>> {
+        assert_eq!(leader, "leader.example:9444");
+        Box::pin(async { Some(LeadersAnswer { body: Bytes::from_static(LEADERS_WORDS), seat: Some(self.0) }) })
+    }
+}
+
+/// Of a replica that sees another one lead.
+async fn following() -> Leadership {
+    let service = tower::service_fn(async |request: Request<Body>| {
+        if request.uri().query().unwrap_or_default().contains("watch=true") {
+            std::future::pending::<()>().await;
+        }
+        let lease = json!({
+            "metadata": { "name": "spotalis", "resourceVersion": "1",
+                          "annotations": { PEER_ADDRESS: "leader.example:9444" } },
+            "spec": { "holderIdentity": "leader", "leaseDurationSeconds": 15 },
+        });
+        Ok::<_, std::convert::Infallible>(Response::new(Body::from(lease.to_string().into_bytes())))
+    });
+    let candidate = Candidate {
+        client: Client::new(service, "default"),
+        namespace: "spotalis-system".to_owned(),
+        lease: "spotalis".to_owned(),
+        identity: "follower".to_owned(),
+        peer_address: None,
+        timing: Timing::default(),
+    };
+    let (clock, shutdown) = (Clock::starting_at(now()), CancellationToken::new());
+    let (leadership, campaign) = Leadership::contend(candidate, clock, LeadershipMetrics::default(), shutdown);
+    tokio::spawn(campaign);
+    leadership.state().wait_for(|state| state.leader.is_some()).await.unwrap();
+    leadership
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_asks_the_leader_and_notes_its_seat() {
+    let webhook = Webhook::with_replica_set();
+    let leader = Arc::new(Leader(Seat { capacity: CapacityType::OnDemand, slot: 2 }));
+    let peers = PeerLink::new(following().await, "follower", leader);
+    let admission = webhook.admission.clone().with_peers(Arc::new(peers));
+    let reply = admission.answer(plain("a").to_string().as_bytes()).await;
+    assert_eq!((reply.outcome, &*reply.body), (Outcome::Forwarded, LEADERS_WORDS));
+    assert_eq!(webhook.index.lock().reservations(), 1, "the leader's seat counts here as well");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_leader_answers_it_reserves() {
+    let webhook = Webhook::with_replica_set();
+    let metrics = LeadershipMetrics::default();
+    let leads = Leadership::alone("leader", Clock::starting_at(now()), &metrics, &CancellationToken::new());
+    let nobody = Arc::new(Leader(Seat { capacity: CapacityType::Spot, slot: 1 }));
+    let admission = webhook.admission.clone().with_peers(Arc::new(PeerLink::new(leads, "leader", nobody)));
+    for (uid, capacity, slot) in [("a", CapacityType::Spot, 1), ("b", CapacityType::OnDemand, 2)] {
+        let reply = admission.answer_as_leader(plain(uid).to_string().as_bytes()).await.unwrap();
+        assert_eq!((reply.outcome, reply.seat), (Outcome::Steered, Some(Seat { capacity, slot })));
+    }
+    assert_eq!(webhook.index.lock().reservations(), 2);
 }

@@ -493,11 +493,12 @@ fn without_a_spot_percentage_only_the_floor_is_mended() {
 
 #[test]
 fn pods_of_unknown_type_stay_and_satisfy_no_floor() {
-    let types = [None, None, Some(Spot), Some(Spot)];
+    // The unknown ones would be the first to go.
+    let types = [Some(Spot), Some(Spot), None, None];
     let pods: Vec<Pod> = (1..).zip(types).map(|(n, capacity)| pod(n, capacity, None)).collect();
     let floor = snapshot(policy(None, Floor::Count(2)), pods.clone());
     let decision = decide(&recounted(&floor), &calm(), |_| Room::Enough, now());
-    assert_eq!((decision.drift, evicted(&decision)), (2, Some("web-004")));
+    assert_eq!((decision.drift, evicted(&decision)), (2, Some("web-002")));
     // Nobody asked, and the floor holds: the unknown pods are not what keeps anything back.
     let unasked = snapshot(policy(None, Floor::Count(0)), pods);
     assert_eq!(decide(&recounted(&unasked), &calm(), |_| Room::Enough, now()).reason, Reason::NotAsked);

@@ -524,7 +524,7 @@ fn pods_come_oldest_first_and_by_name() {
 #[test]
 fn two_revisions_are_counted_apart_and_shown_together() {
     let mut cluster = Cluster::new(3);
-    cluster.is(View::ReplicaSets, replica_set("r2", 1));
+    cluster.is(View::ReplicaSets, replica_set("r2", 3));
     for (name, owner, on) in [("a", "r1", "s"), ("b", "r1", "s"), ("c", "r1", "o"), ("d", "r2", "o")] {
         cluster.pod_is(pod(name, owner, on));
     }
@@ -532,6 +532,7 @@ fn two_revisions_are_counted_apart_and_shown_together() {
     assert_eq!(cluster.pods().len(), 4);
     // At 50 % the second pod of the new revision goes to spot, whatever the old one has.
     assert_eq!(seat(cluster.admit("x", &pod("", "r2", ""), at(1))), (Spot, 1));
+    assert_eq!(seat(cluster.admit("y", &pod("", "r2", ""), at(1))), (Spot, 3));
 }
 
 #[test]

@@ -36,6 +36,9 @@ struct Args {
     /// Instead of all that: this scenario, and tell what happens. Its seed is 0, or that of --seed.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "from", "enumerate"])]
     scenario: Option<PathBuf>,
+    /// Show a run that fails as it is, and make it no shorter.
+    #[arg(long)]
+    as_it_is: bool,
     /// How many run at the same time.
     #[arg(long, default_value_t = 2)]
     jobs: u64,
@@ -60,7 +63,7 @@ fn main() -> ExitCode {
         let (from, count) = args.seed.map_or((args.from, args.seeds), |seed| (seed, 1));
         Box::new(move |number| (number < count).then(|| Plan::of(from + number)))
     };
-    match all(&*plans, args.jobs, args.seed.is_some()) {
+    match all(&*plans, args.jobs, args.seed.is_some(), !args.as_it_is) {
         Ok(code) => code,
         // Nobody reads any more.
         Err(_) => ExitCode::FAILURE,
@@ -68,7 +71,7 @@ fn main() -> ExitCode {
 }
 
 /// Runs plans side by side until one fails.
-fn all(plans: &(dyn Fn(u64) -> Option<Plan> + Sync), jobs: u64, tells: bool) -> io::Result<ExitCode> {
+fn all(plans: &(dyn Fn(u64) -> Option<Plan> + Sync), jobs: u64, tells: bool, shortens: bool) -> io::Result<ExitCode> {
     let (next, (ended, endings)) = (AtomicU64::new(0), mpsc::channel());
     let begun = Instant::now();
     std::thread::scope(|scope| {
@@ -95,6 +98,9 @@ fn all(plans: &(dyn Fn(u64) -> Option<Plan> + Sync), jobs: u64, tells: bool) -> 
             if !outcome.wrongs.is_empty() {
                 next.store(u64::MAX / 2, Ordering::Relaxed);
                 failed(&plan, &outcome)?;
+                if shortens {
+                    shorten(&plan, &outcome)?;
+                }
                 return Ok(ExitCode::FAILURE);
             }
             progress(runs, begun)?;
@@ -182,6 +188,10 @@ fn failed(plan: &Plan, outcome: &Outcome) -> io::Result<()> {
     for wrong in &outcome.wrongs {
         writeln!(io::stdout().lock(), "  WRONG {wrong}")?;
     }
+    Ok(())
+}
+
+fn shorten(plan: &Plan, outcome: &Outcome) -> io::Result<()> {
     writeln!(io::stdout().lock(), "making it shorter ...")?;
     let (plan, outcome) = shrink(plan, outcome, |_| ());
     write!(io::stdout().lock(), "{plan}")?;
