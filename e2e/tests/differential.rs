@@ -80,9 +80,11 @@ async fn told(worlds: &Worlds<'_>, found: Vec<Found>) -> Result<String> {
     for one in found {
         places.entry(one.place()).or_insert_with(|| (0, one)).0 += 1;
     }
-    places.iter().for_each(|(place, (count, one))| text += &format!("\n{count} x {place}\n  {one}\n"));
+    for (place, (count, one)) in &places {
+        text.extend(["\n", &count.to_string(), " x ", place.as_str(), "\n  ", &one.to_string(), "\n"]);
+    }
     for (_, one) in places.into_values().take(SHORTENED) {
-        text += &format!("\n{}\n", worlds.shorten(one).await?);
+        text.extend(["\n", &worlds.shorten(one).await?.to_string(), "\n"]);
     }
     Ok(text)
 }
