@@ -24,7 +24,7 @@ const OF_OTHERS: &[(&str, &str)] = &[
 ];
 
 /// What introduces a command of the binary: the workspace runs it by default.
-const BINARY: [&str; 2] = ["cargo run -- ", "spotalis "];
+const BINARY: [&str; 3] = ["cargo run --release -- ", "cargo run -- ", "spotalis "];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -91,7 +91,8 @@ fn check(command: &str) -> Result<(), String> {
         return is_understood(Path::new(env!("CARGO_BIN_EXE_xtask")), words);
     }
     if let Some(words) = BINARY.iter().find_map(|begin| command.strip_prefix(begin)) {
-        return is_understood(&binary(), words);
+        // What it is piped into is not ours.
+        return is_understood(&binary(), words.split(" | ").next().unwrap_or(words));
     }
     if OF_OTHERS.iter().any(|(begin, _)| command.starts_with(begin)) {
         return Ok(());
