@@ -264,6 +264,9 @@ impl Rig {
                 self.default_service_account(),
             )?;
         }
+        if let Some(part) = self.first_ended() {
+            return Err(self.ended(part));
+        }
         self.ready_after = since.elapsed();
         Ok(())
     }
@@ -302,9 +305,24 @@ impl Rig {
                 return Some(Err(self.ended(part)));
             }
             let request = http::Request::get(path).body(Vec::new()).expect("a path of our own making");
-            probe.request_text(request).await.ok().map(|_| Ok(()))
+            let answers = probe.request_text(request).await.is_ok();
+            (answers && (part != Part::Etcd || self.is_own_etcd(&probe).await)).then_some(Ok(()))
         });
         answered.await.map_err(|source| RigError::NotReady { part, log: self.plan.log(part), source })?
+    }
+
+    /// Whether what answers at our etcd's address is our etcd: another rig may have taken the port a moment before, and ours
+    /// takes a while to find out. Two API servers on one etcd would each find what the other created.
+    async fn is_own_etcd(&self, etcd: &Client) -> bool {
+        let request = http::Request::post("/v3/cluster/member/list").header("content-type", "application/json");
+        let request = request.body(b"{}".to_vec()).expect("a request of our own making");
+        let members = etcd.request_text(request).await.unwrap_or_default();
+        members.contains(&format!("\"http://127.0.0.1:{}\"", self.plan.ports.etcd_peer))
+    }
+
+    /// The first part that runs no more: another process had its port, and was asked in its place whether it is ready.
+    fn first_ended(&self) -> Option<Part> {
+        self.running.lock().iter_mut().find_map(|(part, component)| component.has_ended().then_some(*part))
     }
 
     /// Has etcd forget everything before a revision. The API server's watch cache remembers all the same.
@@ -654,5 +672,17 @@ mod tests {
     #[test]
     fn file_names_hold_no_separator() {
         assert_eq!(file_name("system:serviceaccount:a/b.c"), "system-serviceaccount-a-b.c");
+    }
+
+    /// Ports are free when they are chosen, and another process may be quicker.
+    #[tokio::test]
+    async fn another_rigs_etcd_is_not_taken_for_our_own() {
+        let options = RigOptions { bare: true, ..RigOptions::default() };
+        let Some(first) = Rig::start_or_skip(options.clone()).await.unwrap() else { return };
+        let mut second = Rig::lay_out(first.plan.binaries.clone(), &options).await.unwrap();
+        second.plan.ports.etcd = first.plan.ports.etcd;
+        let error = second.raise(&options).await.unwrap_err();
+        let found_out = matches!(&error, RigError::Ended { part: Part::Etcd, tail, .. } if is_port_taken(tail));
+        assert!(found_out, "{error}");
     }
 }
