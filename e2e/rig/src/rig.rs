@@ -684,5 +684,6 @@ mod tests {
         let error = second.raise(&options).await.unwrap_err();
         let found_out = matches!(&error, RigError::Ended { part: Part::Etcd, tail, .. } if is_port_taken(tail));
         assert!(found_out, "{error}");
+        assert!(!second.running.lock().contains_key(&Part::ApiServer), "nothing is written into another's etcd");
     }
 }
