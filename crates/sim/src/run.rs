@@ -36,6 +36,8 @@ pub struct Outcome {
     pub faults: Vec<(Call, Fault)>,
     /// All requests of the processes.
     pub calls: Vec<Call>,
+    /// The number of the last of them that something could go wrong with.
+    pub calm_after: u64,
     /// Differs if anything that happened differs.
     pub digest: u64,
     /// Changes of the store.
@@ -64,6 +66,8 @@ struct Run {
     config: Config,
     processes: BTreeMap<u32, Process>,
     clocks: [i64; 3],
+    /// The number of the last request before everything became calm.
+    calm_after: u64,
     started: u32,
     begun: Instant,
 }
@@ -81,8 +85,17 @@ async fn live(plan: &Plan) -> Outcome {
     };
     let judge = Judge::of(&world.cluster, rules);
     let exchange = Exchange::new(world.cluster.clone(), Some(judge.clone()), world.doors.requests().clone());
-    let mut run =
-        Run { world, exchange, judge, config, processes: BTreeMap::new(), clocks: plan.clocks, started: 0, begun };
+    let mut run = Run {
+        world,
+        exchange,
+        judge,
+        config,
+        processes: BTreeMap::new(),
+        clocks: plan.clocks,
+        calm_after: 0,
+        started: 0,
+        begun,
+    };
     run.begin(plan).await;
     run.go_on(plan).await;
     run.rest(plan).await;
@@ -142,6 +155,7 @@ impl Run {
             }
         }
         sleep_until(self.begun + plan.calm_at).await;
+        self.calm_after = self.world.doors.requests().calls().len() as u64;
         self.world.doors.requests().calm();
         // Those that died in the last moment have successors as well.
         while let Some(number) = self.processes.iter().find(|(_, one)| one.is_dead()).map(|(number, _)| *number) {
@@ -262,7 +276,8 @@ impl Run {
 
     /// What would be wrong if this were the end.
     fn wrongs(&self) -> Vec<String> {
-        let Self { world, exchange: _, judge, config: _, processes, clocks: _, started: _, begun: _ } = self;
+        let Self { world, exchange: _, judge, config: _, processes, clocks: _, calm_after: _, started: _, begun: _ } =
+            self;
         let now = world.cluster.now();
         let mut wrongs = Vec::new();
         for (workload, facts) in judge.workloads() {
@@ -291,13 +306,24 @@ impl Run {
 
     fn close(self) -> Outcome {
         self.wrongs().iter().for_each(|wrong| self.judge.complain(wrong));
-        let Self { world, exchange: _, judge, config: _, processes: _processes, clocks: _, started: _, begun } = self;
+        let Self {
+            world,
+            exchange: _,
+            judge,
+            config: _,
+            processes: _processes,
+            clocks: _,
+            calm_after,
+            started: _,
+            begun,
+        } = self;
         let (digest, changes) = judge.digest();
         Outcome {
             wrongs: judge.wrongs(),
             evictions: judge.evictions(),
             faults: world.doors.requests().happened(),
             calls: world.doors.requests().calls(),
+            calm_after,
             digest,
             changes,
             took: begun.elapsed(),

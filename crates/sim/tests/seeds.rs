@@ -70,6 +70,16 @@ fn the_quiet_run_comes_by_every_site() {
     }
 }
 
+/// What is enumerated happens: a fault that is planned for a request that is not made would prove nothing.
+#[test]
+fn every_enumerated_fault_happens() {
+    let plans = enumerate::plans();
+    assert!(plans.len() > 500, "{}", plans.len());
+    for plan in [plans.first(), plans.last()].into_iter().flatten() {
+        assert_eq!(run(plan).faults.len(), 1, "{plan}");
+    }
+}
+
 /// A leader whose clock is ahead must not think that every cooldown is over, nor one whose clock is behind wait for ever.
 #[test]
 fn nobodys_clock_is_trusted() {

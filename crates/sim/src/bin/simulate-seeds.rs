@@ -168,7 +168,7 @@ fn progress(runs: u64, begun: Instant) -> io::Result<()> {
 }
 
 fn tell(outcome: &Outcome) -> io::Result<()> {
-    let Outcome { wrongs, evictions, faults, calls, digest, changes, took } = outcome;
+    let Outcome { wrongs, evictions, faults, calls, calm_after: _, digest, changes, took } = outcome;
     let mut out = io::stdout().lock();
     for (call, fault) in faults {
         writeln!(out, "  fault {:>5} {fault:?} of process {}: {} {}", call.number, call.process, call.site, call.name)?;
