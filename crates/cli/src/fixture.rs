@@ -21,7 +21,7 @@ pub fn cluster(config: &Config) -> Picture {
     let mut index = Index::new(spotalis_instance::rules(config));
     let now = "2026-03-01T12:00:00Z".parse().unwrap();
     for view in View::REQUIRED {
-        let read = Currency { synced: true, heard: now, disconnected: None };
+        let read = Currency::heard_at(now);
         index.set_currency(&Source { view, namespace: None }, read);
     }
     Picture { index, now, notes: Vec::new(), told: Words::new() }

@@ -374,7 +374,7 @@ impl Reading<'_> {
     }
 
     fn count_as_read(&self, view: View) {
-        let read = Currency { synced: true, heard: self.clock.now(), disconnected: None };
+        let read = Currency::heard_at(self.clock.now());
         self.index.lock().set_currency(&Source { view, namespace: None }, read);
     }
 

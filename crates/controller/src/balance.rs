@@ -129,7 +129,7 @@ impl Balance {
 
     /// Works until the term ends. What was remembered in an earlier term is forgotten: others have acted since.
     pub async fn lead(&self, term: &Term) {
-        *self.memory.lock() = Memory::of_term(self.server_time.at(self.clock.now()));
+        *self.memory.lock() = Memory::of_term(self.server_time.at(self.clock.steady()));
         let keys: Vec<WorkloadKey> = self.index.lock().workload_keys().cloned().collect();
         keys.into_iter().for_each(|key| self.queue.add(key));
         let workers = self.settings.borrow().workers;
@@ -216,7 +216,7 @@ impl Balance {
 
     /// The workload as it is now, and what is to be done about it.
     fn look(&self, key: &WorkloadKey, settings: &Settings) -> Option<Sight> {
-        let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
+        let (now, elapsed) = (self.clock.steady(), self.clock.elapsed());
         // What is known of freshness is ours; the times on objects are not.
         let server_now = self.server_time.at(now);
         let index = self.index.lock();
@@ -311,7 +311,7 @@ impl Balance {
         }
         let request = write::eviction(&key.namespace, &victim.name, &victim.uid);
         // The replacement may be there before the answer is.
-        let sent = self.server_time.at(self.clock.now());
+        let sent = self.server_time.at(self.clock.steady());
         let answer = self.writer.write(turn, EVICT, request).await;
         let error = match answer {
             Ok(_) => {

@@ -46,7 +46,7 @@ const EPOCH: Timestamp = Timestamp::constant(1_772_366_400, 0);
 /// No move in the first ten seconds of a term: the last one of the term before may not be seen yet.
 const FIRST: Duration = Duration::from_secs(10);
 /// A watch on which something is heard at every moment.
-const FRESH: Currency = Currency { synced: true, heard: Timestamp::MAX, disconnected: None };
+const FRESH: Currency = Currency::heard_at(Timestamp::MAX);
 const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 // ---- The API server ----
@@ -729,7 +729,7 @@ async fn a_view_that_is_not_whole_is_not_acted_upon() {
         world.cluster.index.lock().set_currency(&source, currency);
     };
     // Being read anew: not long enough to be stale, but some of it is old.
-    is(Currency { disconnected: Some(EPOCH + MINUTE), ..FRESH });
+    is(Currency { mixed: true, ..FRESH });
     world.lead();
     world.until(MINUTE).await;
     assert_eq!(world.requests(), 0);

@@ -211,6 +211,6 @@ async fn expire(index: Arc<Mutex<Index>>, clock: Clock) {
     let mut ticks = tokio::time::interval(EXPIRY_PERIOD);
     loop {
         ticks.tick().await;
-        index.lock().expire_reservations(clock.now());
+        index.lock().expire_reservations(clock.steady());
     }
 }

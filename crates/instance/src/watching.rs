@@ -51,7 +51,7 @@ impl Listeners {
                     }
                 }
             }),
-            now: Arc::new(move || clock.now()),
+            now: Arc::new(move || clock.steady()),
             failed: Arc::new(report),
         }
     }

@@ -40,6 +40,8 @@ use crate::slim;
 
 /// A watch that is not connected for this long is stale.
 pub const DISCONNECTED: Duration = Duration::from_secs(5);
+/// Nothing is moved by a view whose watch is not connected for this long: every watch ends and is resumed now and then.
+pub const RECONNECTING: Duration = Duration::from_secs(1);
 /// A watch without an event or bookmark for this long is stale. API servers send a bookmark about once a minute.
 pub const SILENT: Duration = Duration::from_secs(150);
 
@@ -227,17 +229,33 @@ pub struct Currency {
     pub synced: bool,
     /// When something was last heard on it.
     pub heard: Timestamp,
-    /// Since when it has not been connected.
+    /// Since when it has not been connected. After a list, since the list was asked for: it shows that moment.
     pub disconnected: Option<Timestamp>,
+    /// It is being listed anew: the pages read so far and the rest show different moments.
+    pub mixed: bool,
 }
 
 impl Currency {
-    /// Whether the view may be acted upon.
+    /// Of a watch that is connected and tells something now.
+    pub const fn heard_at(now: Timestamp) -> Self {
+        Self { synced: true, heard: now, disconnected: None, mixed: false }
+    }
+
+    /// Whether reviews may be answered by it.
     pub fn is_fresh(&self, now: Timestamp) -> bool {
+        self.is_current(now, DISCONNECTED)
+    }
+
+    /// Whether pods may be moved by it.
+    pub fn is_whole(&self, now: Timestamp) -> bool {
+        !self.mixed && self.is_current(now, RECONNECTING)
+    }
+
+    fn is_current(&self, now: Timestamp, disconnected: Duration) -> bool {
         let within = |since: Timestamp, limit: Duration| {
             Duration::try_from(now.duration_since(since)).unwrap_or_default() < limit
         };
-        self.synced && within(self.heard, SILENT) && self.disconnected.is_none_or(|since| within(since, DISCONNECTED))
+        self.synced && within(self.heard, SILENT) && self.disconnected.is_none_or(|since| within(since, disconnected))
     }
 }
 
@@ -388,7 +406,7 @@ impl Index {
 
     /// A watch is about to begin. Until its first list is complete, its view is not synced.
     pub fn expect_source(&mut self, source: Source) {
-        let cold = Currency { synced: false, heard: Timestamp::UNIX_EPOCH, disconnected: None };
+        let cold = Currency { synced: false, ..Currency::heard_at(Timestamp::UNIX_EPOCH) };
         self.sources.entry(source).or_insert(cold);
     }
 
@@ -420,16 +438,14 @@ impl Index {
         View::REQUIRED.iter().all(|view| self.view_is(*view, |currency| currency.synced))
     }
 
-    /// Whether every required view may be acted upon.
+    /// Whether reviews may be answered by every required view.
     pub fn is_fresh(&self, now: Timestamp) -> bool {
         View::REQUIRED.iter().all(|view| self.view_is(*view, |currency| currency.is_fresh(now)))
     }
 
-    /// Whether every required view may be acted upon and none is being read anew: pages of a list that has not ended mix
-    /// two moments.
+    /// Whether pods may be moved by every required view.
     pub fn is_whole(&self, now: Timestamp) -> bool {
-        let whole = |currency: Currency| currency.is_fresh(now) && currency.disconnected.is_none();
-        View::REQUIRED.iter().all(|view| self.view_is(*view, whole))
+        View::REQUIRED.iter().all(|view| self.view_is(*view, |currency| currency.is_whole(now)))
     }
 
     /// Ends reservations that ran out, unless the pod watch is in doubt. They run out by the time at which something was last

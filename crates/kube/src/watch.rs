@@ -321,14 +321,19 @@ pub async fn pump<K: Indexed + std::fmt::Debug>(
         let step = match &mut version {
             None => pump.list::<K>().await.map(|listed| {
                 version = Some(listed);
-                Ended::WithNews
+                Ended::Listed
             }),
             Some(seen) => pump.watch::<K>(seen).await,
         };
         let mut least = Duration::ZERO;
         let mut most = BACKOFF.1;
         match step {
-            Ok(Ended::WithNews) => continue,
+            Ok(Ended::Listed) => continue,
+            // Until the next one is there nothing is heard, however long that takes.
+            Ok(Ended::WithNews) => {
+                pump.disconnected();
+                continue;
+            }
             // A server that accepts watches and ends them at once is not to be asked in a tight loop.
             Ok(Ended::WithNothing) => pump.disconnected(),
             Err(failure) => {
@@ -383,6 +388,8 @@ pub async fn read<K: Indexed + std::fmt::Debug>(
 
 /// How a list or watch ended that did not fail.
 enum Ended {
+    /// All of it was read.
+    Listed,
     /// It told something, so the next one may begin at once.
     WithNews,
     /// It told nothing, not even a bookmark.
@@ -409,7 +416,10 @@ impl Pump {
 
     /// Lists everything; the resource version to watch from.
     async fn list<K: Indexed>(&mut self) -> Result<String, Failure> {
+        // What it shows is as old as the request, and no newer before the watch that follows is there.
+        let asked = (self.sink.now)();
         self.epoch = self.sink.index.lock().begin_list();
+        self.update(|currency| Currency { mixed: true, ..currency });
         let first = ListParams { field_selector: self.resource.field_selector(), ..ListParams::default() }.limit(PAGE);
         let mut params = first.clone();
         loop {
@@ -420,11 +430,11 @@ impl Pump {
             if let Some(token) = next.r#continue.filter(|token| !token.is_empty()) {
                 params = first.clone().continue_token(&token);
             } else {
-                let now = (self.sink.now)();
                 {
                     let mut index = self.sink.index.lock();
                     index.sweep(&self.source, self.epoch);
-                    index.set_currency(&self.source, Currency { synced: true, heard: now, disconnected: None });
+                    let listed = Currency { disconnected: Some(asked), ..Currency::heard_at(asked) };
+                    index.set_currency(&self.source, listed);
                 }
                 (self.sink.heard)(self.resource.view);
                 return Ok(next.resource_version);
@@ -536,18 +546,15 @@ impl Pump {
     /// Something was heard: the view is connected and current.
     fn heard(&self) {
         let now = (self.sink.now)();
-        self.sink.index.lock().update_currency(&self.source, |currency| Currency {
-            heard: now,
-            disconnected: None,
-            ..currency
-        });
+        self.update(|currency| Currency { heard: now, disconnected: None, ..currency });
     }
 
     fn disconnected(&self) {
         let now = (self.sink.now)();
-        self.sink.index.lock().update_currency(&self.source, |currency| Currency {
-            disconnected: Some(currency.disconnected.unwrap_or(now)),
-            ..currency
-        });
+        self.update(|currency| Currency { disconnected: Some(currency.disconnected.unwrap_or(now)), ..currency });
+    }
+
+    fn update(&self, change: impl FnOnce(Currency) -> Currency) {
+        self.sink.index.lock().update_currency(&self.source, change);
     }
 }

@@ -243,6 +243,10 @@ impl Server {
         soon(self.changes.recv()).await.expect("the pump goes on");
     }
 
+    fn now(&self) -> Timestamp {
+        epoch(self.started)
+    }
+
     /// A list was refused or a watch failed: in which words, and whether as forbidden.
     async fn failure(&mut self) -> (String, bool) {
         soon(self.failures.recv()).await.expect("the pump goes on")
@@ -261,7 +265,7 @@ impl Server {
     }
 
     fn is_fresh(&self) -> bool {
-        self.currency().is_fresh(epoch(self.started))
+        self.currency().is_fresh(self.now())
     }
 }
 
@@ -352,7 +356,7 @@ async fn a_watch_that_ends_or_breaks_is_resumed_after_what_was_seen_last() {
     drop(lines);
     let resumed = server.call().await;
     assert_eq!(resumed.query("resourceVersion"), Some("11"));
-    assert!(server.currency().disconnected.is_none(), "an end at the appointed time is no fault");
+    assert!(server.currency().disconnected.is_some(), "until the next one is there nothing is heard");
     let lines = resumed.watch();
     lines.event("ADDED", &at_version("b", "12"));
     server.change().await;
@@ -368,6 +372,26 @@ async fn a_watch_that_ends_or_breaks_is_resumed_after_what_was_seen_last() {
     server.change().await;
     assert!(server.currency().disconnected.is_none());
     assert!(server.has("a") && server.has("b"));
+}
+
+/// A list shows the moment at which it was asked for; how old that is when the watch begins does not show in it.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_moved_by_a_list_before_its_watch_is_there() {
+    let mut server = Server::pumping(None);
+    let asked = server.now();
+    let list = server.call().await;
+    assert!(server.currency().mixed, "its pages show different moments");
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    list.page(&["a"], "10", None);
+    server.change().await;
+    let watch = server.call().await;
+    let listed = Currency { disconnected: Some(asked), ..Currency::heard_at(asked) };
+    assert_eq!(server.currency(), listed);
+    assert!(!listed.is_whole(server.now()) && !listed.is_fresh(server.now()));
+    let lines = watch.watch();
+    lines.event("ADDED", &at_version("b", "11"));
+    server.change().await;
+    assert!(server.currency().is_whole(server.now()));
 }
 
 #[tokio::test(start_paused = true)]

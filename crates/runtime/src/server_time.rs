@@ -18,7 +18,7 @@ use crate::Clock;
 /// Clocks that differ by less count as the same: answers take their time, and `Date` has no fractions.
 const TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 
-/// How far the API server's clock is ahead of ours. Clones share it.
+/// How far the API server's clock is ahead of our steady one. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct ServerTime(Arc<AtomicI64>);
 
@@ -32,7 +32,7 @@ impl ServerTime {
             let (client, learning) = (client.clone(), learning.clone());
             async move {
                 let response = client.send(request).await?;
-                learning.learn(response.headers(), clock.now());
+                learning.learn(response.headers(), clock.steady());
                 Ok::<_, kube::Error>(response)
             }
         });
@@ -47,7 +47,7 @@ impl ServerTime {
         self.0.store(i64::try_from(ahead.as_millis()).unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// The server's time when our clock shows `now`. Before the first answer, and where the clocks are nearly the same, it
+    /// The server's time when our steady clock shows `now`. Before the first answer, and where the clocks are nearly the same, it
     /// is ours.
     pub fn at(&self, now: Timestamp) -> Timestamp {
         let ahead = SignedDuration::from_millis(self.0.load(Ordering::Relaxed));

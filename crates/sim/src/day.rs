@@ -1,11 +1,10 @@
 //! A day like any other, as a plan: twenty nodes, fifty workloads, five hundred pods, and a spot node that is taken back every
 //! half hour. What the speed of the simulation is measured by.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::judge::REST;
-use crate::plan::{Event, Faults, Plan, Workload};
+use crate::plan::{Event, Plan, Workload};
 
 /// Nodes of each type.
 const NODES: u32 = 10;
@@ -26,14 +25,10 @@ pub fn plan(length: Duration) -> Plan {
     let reclaims = (1..).map(|number| (INTERVAL * number, Event::Reclaim(number * STRIDE, true)));
     Plan {
         seed: 1,
-        processes: 2,
-        clocks: [0; 3],
         nodes: (NODES, ROOM),
-        workloads: (0..WORKLOADS).map(workload).collect(),
         events: reclaims.take_while(|(at, _)| *at < calm_at).collect(),
-        faults: Faults::These(BTreeMap::new()),
-        calm_at,
         stillness: REST,
+        ..Plan::uneventful((0..WORKLOADS).map(workload).collect(), calm_at)
     }
 }
 
@@ -47,5 +42,6 @@ fn workload(number: u32) -> Workload {
         floor: 1,
         budget: number.is_multiple_of(5),
         hasty: number.is_multiple_of(3),
+        slow: Duration::ZERO,
     }
 }

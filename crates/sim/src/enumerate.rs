@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::plan::{Event, Faults, Plan, STILLNESS, Workload};
+use crate::plan::{Event, Faults, Plan, Workload};
 use crate::run::{Outcome, run};
 use crate::wire::Call;
 
@@ -22,6 +22,7 @@ pub fn quiet() -> Plan {
         floor: 1,
         budget: true,
         hasty: false,
+        slow: Duration::ZERO,
     };
     let db = Workload { name: "db".to_owned(), stateful: true, replicas: 3, budget: false, ..web.clone() };
     let old = Workload { name: "old".to_owned(), opted_in: false, percentage: Some(50), ..web.clone() };
@@ -35,17 +36,7 @@ pub fn quiet() -> Plan {
         (at(170), Event::Scale("web".to_owned(), 7)),
         (at(200), Event::Restart("db".to_owned(), 1)),
     ];
-    Plan {
-        seed: 0,
-        processes: 2,
-        clocks: [0; 3],
-        nodes: (2, 40),
-        workloads: vec![web, db, old],
-        events,
-        faults: Faults::These(BTreeMap::new()),
-        calm_at: Duration::from_mins(5),
-        stillness: STILLNESS,
-    }
+    Plan { events, ..Plan::uneventful(vec![web, db, old], Duration::from_mins(5)) }
 }
 
 /// All plans.

@@ -1,8 +1,8 @@
 //! Holds every act of Spotalis against rules of its own, at the moment at which the act arrives at the API server.
 //!
 //! It sees the store as it is, not what a process believes; it shares no line with the decisions that it judges. A process
-//! sees the store late, so what is allowed is judged by every state of the last [`LAG`]: an act is wrong only if it was
-//! wrong all that time. Letters and numbers in messages are those of the properties in `docs/explanation/simulation.md`.
+//! sees the store late, so what is allowed is judged by every state of the last [`LAG`], or of as long as one of its watches
+//! was held back as well: an act is wrong only if it was wrong all that time. Letters and numbers in messages are those of the properties in `docs/explanation/simulation.md`.
 
 mod facts;
 
@@ -24,7 +24,9 @@ use crate::wire::Call;
 
 /// How late a process may see what happened: a silent watch is believed for five seconds, and one that lags for as long as
 /// the longest fault that makes it lag.
-pub const LAG: SignedDuration = SignedDuration::from_millis(7_500);
+pub const LAG: Duration = Duration::from_millis(7_500);
+/// States older than this matter to nobody: no watch is held back for that long.
+const REMEMBERED: SignedDuration = SignedDuration::from_mins(3);
 
 /// What an instance may write, and nothing else.
 const WRITES: [&str; 6] =
@@ -71,6 +73,8 @@ struct State {
     /// The states of each workload, the newest last; of those older than the lag, only the newest.
     past: BTreeMap<Workload, VecDeque<(Timestamp, Facts)>>,
     evictions: Vec<Eviction>,
+    /// Workloads whose evicted pod was not replaced yet, and when it was evicted.
+    moving: BTreeMap<Workload, Timestamp>,
     wrongs: Vec<String>,
     /// When leadership changed hands.
     terms: Vec<Timestamp>,
@@ -79,6 +83,14 @@ struct State {
     changes: u64,
     /// When anything but a Lease changed last.
     stirred: Timestamp,
+}
+
+/// What a process may have seen.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    now: Timestamp,
+    /// Every state since then, and the one at that time.
+    since: Timestamp,
 }
 
 /// What was found when a request arrived, for when it is done.
@@ -95,6 +107,7 @@ impl Judge {
             rules,
             past: BTreeMap::new(),
             evictions: Vec::new(),
+            moving: BTreeMap::new(),
             wrongs: Vec::new(),
             terms: Vec::new(),
             holder: String::new(),
@@ -114,7 +127,8 @@ impl Judge {
     }
 
     /// A request arrives: what is to be said about it if it is done.
-    pub(crate) fn arrives(&self, call: &Call, body: &Bytes) -> Verdict {
+    /// `held_back` is by how much longer than [`LAG`] its process may not have seen what happened.
+    pub(crate) fn arrives(&self, call: &Call, body: &Bytes, held_back: Duration) -> Verdict {
         let mut wrongs = Vec::new();
         if call.is_write() && !WRITES.contains(&call.site.as_str()) {
             wrongs
@@ -125,7 +139,8 @@ impl Judge {
         let eviction = match call.site.as_str() {
             "create pods/eviction" => {
                 let state = self.state.lock();
-                self.cluster.read(|store| state.judge_eviction(store, call, &body(), now, &mut wrongs))
+                let seen = Seen { now, since: now - LAG - held_back };
+                self.cluster.read(|store| state.judge_eviction(store, call, &body(), seen, &mut wrongs))
             }
             "patch pods" => {
                 self.cluster.read(|store| judge_seating(store, call, &body(), &mut wrongs));
@@ -146,6 +161,7 @@ impl Judge {
         if code < 300
             && let Some(eviction) = verdict.eviction
         {
+            state.moving.insert(eviction.workload.clone(), eviction.at);
             state.evictions.push(eviction);
         }
     }
@@ -229,23 +245,27 @@ impl State {
     fn look(&mut self, store: &Store, workload: &Workload, now: Timestamp) {
         let Some(facts) = Facts::of(store, workload) else {
             self.past.remove(workload);
+            self.moving.remove(workload);
             return;
         };
+        if self.moving.get(workload).is_some_and(|evicted| facts.has_replaced(*evicted)) {
+            self.moving.remove(workload);
+        }
         let past = self.past.entry(workload.clone()).or_default();
         if past.back().is_none_or(|(_, last)| *last != facts) {
             past.push_back((now, facts));
         }
-        while past.get(1).is_some_and(|(since, _)| now.duration_since(*since) > LAG) {
+        while past.get(1).is_some_and(|(since, _)| now.duration_since(*since) > REMEMBERED) {
             past.pop_front();
         }
     }
 
-    /// Whether something held at some time within the lag.
-    fn held(&self, workload: &Workload, now: Timestamp, holds: impl Fn(&Facts) -> bool) -> bool {
+    /// Whether something held at some time in a state that began after this time, or lasted until then.
+    fn held(&self, workload: &Workload, since: Timestamp, holds: impl Fn(&Facts) -> bool) -> bool {
         let Some(past) = self.past.get(workload) else { return false };
         // A state lasts until the next one.
-        let ends = past.iter().skip(1).map(|(since, _)| *since).chain([Timestamp::MAX]);
-        past.iter().zip(ends).any(|((_, facts), end)| now.duration_since(end) < LAG && holds(facts))
+        let ends = past.iter().skip(1).map(|(began, _)| *began).chain([Timestamp::MAX]);
+        past.iter().zip(ends).any(|((_, facts), end)| end > since && holds(facts))
     }
 
     fn judge_eviction(
@@ -253,7 +273,7 @@ impl State {
         store: &Store,
         call: &Call,
         body: &Value,
-        now: Timestamp,
+        Seen { now, since }: Seen,
         wrongs: &mut Vec<String>,
     ) -> Option<Eviction> {
         let pod = store.get(&Key::new(Kind::Pod, &call.namespace, &call.name))?;
@@ -276,7 +296,7 @@ impl State {
             return None;
         };
         let capacity = capacity_of(store, pod);
-        if !self.held(&workload, now, |facts| facts.opted_in) {
+        if !self.held(&workload, since, |facts| facts.opted_in) {
             wrong("P4", "its workload is not opted in".to_owned());
         }
         if pod.annotation("karpenter.sh/do-not-disrupt") == Some("true") {
@@ -285,17 +305,17 @@ impl State {
         if capacity == Capacity::Unknown {
             wrong("P13", "it is of unknown type".to_owned());
         }
-        if !self.held(&workload, now, |facts| facts.surplus_of(capacity)) {
+        if !self.held(&workload, since, |facts| facts.surplus_of(capacity)) {
             let facts = self.past.get(&workload).and_then(|past| past.back()).map(|(_, facts)| facts.to_string());
             wrong("P11", format!("there is none too many of {capacity:?}: {}", facts.unwrap_or_default()));
         }
-        if !self.held(&workload, now, |facts| facts.keeps_floor_without(pod.name())) {
+        if !self.held(&workload, since, |facts| facts.keeps_floor_without(pod.name())) {
             wrong("P1", "the floor would be broken".to_owned());
         }
-        if !self.held(&workload, now, |facts| facts.others_are_ready(pod.name(), capacity)) {
+        if !self.held(&workload, since, |facts| facts.others_are_ready(pod.name(), capacity)) {
             wrong("P2", "another replica that stays is not ready".to_owned());
         }
-        if !self.held(&workload, now, |facts| facts.is_settled) {
+        if !self.held(&workload, since, |facts| facts.is_settled) {
             wrong("P2", "its workload is in a rollout or paused".to_owned());
         }
         let last = self.evictions.iter().rev().find(|eviction| eviction.workload == workload);
@@ -308,7 +328,7 @@ impl State {
         if self.holder != identity {
             wrong("P7", format!("{identity} does not lead, {:?} does", self.holder));
         }
-        let under_way = self.under_way(store, now);
+        let under_way = self.moving_but(&workload, now);
         let recently = self.terms.iter().filter(|began| now.duration_since(**began) < ABANDONED).count();
         // A new leader does not know what the one before had under way.
         let limit = self.rules.limit * (1 + recently);
@@ -318,13 +338,10 @@ impl State {
         Some(Eviction { at: now, workload, pod: pod.name().to_owned(), process: call.process })
     }
 
-    /// Evictions of the last minutes whose workloads are not whole again.
-    fn under_way(&self, store: &Store, now: Timestamp) -> usize {
-        let is_whole =
-            |workload: &Workload| Facts::of(store, workload).is_none_or(|facts| facts.ready >= facts.replicas);
-        let recent = self.evictions.iter().rev().take_while(|eviction| now.duration_since(eviction.at) < ABANDONED);
-        let workloads: std::collections::BTreeSet<&Workload> = recent.map(|eviction| &eviction.workload).collect();
-        workloads.into_iter().filter(|workload| !is_whole(workload)).count()
+    /// How many other workloads have an eviction of the last minutes whose pod was not replaced yet.
+    fn moving_but(&self, workload: &Workload, now: Timestamp) -> usize {
+        let others = self.moving.iter().filter(|(other, _)| *other != workload);
+        others.filter(|(_, evicted)| now.duration_since(**evicted) < ABANDONED).count()
     }
 }
 

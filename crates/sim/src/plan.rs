@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use embedded_cluster::controllers::kubelet::READY_AFTER;
 use serde_json::{Value, json};
 
 use crate::chance::Chance;
@@ -22,6 +23,14 @@ pub struct Plan {
     pub processes: u32,
     /// By how many milliseconds their clocks are ahead of the API server's, in turn.
     pub clocks: [i64; 3],
+    /// How long after the start of each process somebody sets its clock, and by how many milliseconds forward.
+    pub clock_set: Option<(Duration, i64)>,
+    /// Spotalis comes when the workloads run already.
+    pub comes_late: bool,
+    /// `controller.cooldown`
+    pub cooldown: Duration,
+    /// `controller.maxConcurrentDisruptions`
+    pub limit: u32,
     /// Nodes of each type, and how many pods each takes.
     pub nodes: (u32, u32),
     /// The workloads at the start.
@@ -69,6 +78,8 @@ pub struct Workload {
     pub budget: bool,
     /// `podManagementPolicy: Parallel`, or a large surge.
     pub hasty: bool,
+    /// How long its pods run before they are ready.
+    pub slow: Duration,
 }
 
 /// Something that happens.
@@ -86,6 +97,10 @@ pub enum Event {
     OptIn(String, bool),
     /// A pod is deleted by somebody: the so-manieth one of the workload.
     DeletePod(String, u32),
+    /// A pod crashes again and again until it is well or gone: the so-manieth one of the workload.
+    Sicken(String, u32),
+    /// All pods are well again.
+    Heal,
     /// A node is taken back, the so-manieth one; another of its type comes half a minute later.
     Reclaim(u32, bool),
     /// A node is closed to new pods, or opened.
@@ -104,13 +119,32 @@ pub enum Event {
 pub const STILLNESS: Duration = Duration::from_mins(15);
 
 impl Plan {
+    /// Two processes as they are installed, with the right time, and nothing that happens or goes wrong.
+    pub fn uneventful(workloads: Vec<Workload>, calm_at: Duration) -> Self {
+        Self {
+            seed: 0,
+            processes: 2,
+            clocks: [0; 3],
+            clock_set: None,
+            comes_late: false,
+            cooldown: Duration::from_secs(10),
+            limit: 5,
+            nodes: (2, 40),
+            workloads,
+            events: Vec::new(),
+            faults: Faults::These(BTreeMap::new()),
+            calm_at,
+            stillness: STILLNESS,
+        }
+    }
+
     /// The plan of a seed. Every eighth rests to the end.
     pub fn of(seed: u64) -> Self {
         let mut chance = Chance::of(seed);
         let workloads: Vec<Workload> = (0..chance.between(1, 4)).map(|number| workload(&mut chance, number)).collect();
         let calm_at = Duration::from_secs(chance.between(240, 600).into());
         let mut events = Vec::new();
-        for _ in 0..chance.between(0, 14) {
+        for _ in 0..chance.between(0, 18) {
             let at = chance.time(Duration::from_secs(20), calm_at);
             events.push((at, event(&mut chance, &workloads)));
         }
@@ -118,6 +152,7 @@ impl Plan {
         for workload in &workloads {
             events.push((calm_at, Event::Block(workload.name.clone(), false)));
         }
+        events.push((calm_at, Event::Heal));
         events.extend((0..8).map(|node| (calm_at, Event::Cordon(node, false))));
         events.sort_by_key(|(at, _)| *at);
         let per_mille = *chance.pick(&[0, 0, 5, 20, 60, 150]);
@@ -125,6 +160,10 @@ impl Plan {
             seed,
             processes: chance.between(1, 3),
             clocks: clocks(&mut chance),
+            clock_set: clock_set(&mut chance),
+            comes_late: chance.percent(40),
+            cooldown: Duration::from_secs(*chance.pick(&[1, 5, 10, 10, 30])),
+            limit: *chance.pick(&[1, 2, 5, 5]),
             nodes: (chance.between(2, 3), chance.between(30, 60)),
             workloads,
             events,
@@ -141,25 +180,35 @@ fn clocks(chance: &mut Chance) -> [i64; 3] {
     std::array::from_fn(|_| i64::from(chance.between(0, 2 * most)) - i64::from(most))
 }
 
+fn clock_set(chance: &mut Chance) -> Option<(Duration, i64)> {
+    let most = *chance.pick(&[0, 0, 3_000, 120_000]);
+    let after = chance.time(Duration::from_secs(10), Duration::from_mins(5));
+    (most > 0).then(|| (after, i64::from(chance.between(0, 2 * most)) - i64::from(most)))
+}
+
 fn workload(chance: &mut Chance, number: u32) -> Workload {
     Workload {
         name: format!("w{number}"),
         stateful: chance.percent(25),
         replicas: chance.between(1, 12),
-        opted_in: chance.percent(60),
+        opted_in: chance.percent(80),
         percentage: chance.percent(85).then(|| *chance.pick(&[0, 25, 33, 50, 70, 80, 100])),
         floor: *chance.pick(&[0, 0, 1, 1, 2, 4]),
         budget: chance.percent(35),
         hasty: chance.percent(50),
+        slow: Duration::from_secs(*chance.pick(&[0, 0, 10, 40])),
     }
 }
 
 fn event(chance: &mut Chance, workloads: &[Workload]) -> Event {
     let name = chance.pick(workloads).name.clone();
-    match chance.between(0, 16) {
+    match chance.between(0, 20) {
         0..=2 => Event::Scale(name, chance.between(0, 16)),
         3 => Event::Restart(name, chance.between(0, 999)),
-        4 | 5 => Event::Percentage(name, chance.percent(90).then(|| chance.pick(&[0, 20, 50, 70, 100]).to_string())),
+        4 | 5 | 17 | 18 => {
+            Event::Percentage(name, chance.percent(90).then(|| chance.pick(&[0, 20, 50, 70, 100]).to_string()))
+        }
+        19 => Event::Sicken(name, chance.between(0, 11)),
         6 => Event::Percentage(name, Some("most".to_owned())),
         7 => Event::Floor(name, chance.pick(&["0", "1", "3"]).to_string()),
         8 => Event::OptIn(name, chance.percent(75)),
@@ -176,7 +225,7 @@ fn event(chance: &mut Chance, workloads: &[Workload]) -> Event {
 impl Workload {
     /// The objects to create.
     pub fn objects(&self) -> Vec<Value> {
-        let Self { name, stateful, replicas, opted_in, percentage, floor, budget, hasty } = self;
+        let Self { name, stateful, replicas, opted_in, percentage, floor, budget, hasty, slow } = self;
         let mut labels = json!({});
         if *opted_in {
             labels["spotalis.io/enabled"] = json!("true");
@@ -189,7 +238,10 @@ impl Workload {
             "replicas": replicas,
             "selector": {"matchLabels": {"app": name}},
             "template": {
-                "metadata": {"labels": {"app": name}},
+                "metadata": {
+                    "labels": {"app": name},
+                    "annotations": {READY_AFTER: format!("{}s", slow.as_secs())},
+                },
                 "spec": {
                     "terminationGracePeriodSeconds": 5,
                     "containers": [{"name": "main", "image": "none", "resources": {"requests": {"cpu": "100m"}}}],
@@ -247,6 +299,9 @@ impl Fate for Random {
             // The API server's patience with a webhook is 2 s, and a process's with another 20 ms.
             Fault::Late(_) if call.is_review() => Fault::Late(self.chance.between(1, 40)),
             Fault::LateAnswer(_) if call.is_review() => Fault::LateAnswer(self.chance.between(1, 40)),
+            Fault::Late(_) if call.is_watch() => Fault::Late(self.chance.between(5, 40_000)),
+            Fault::LateAnswer(_) if call.is_list() => Fault::LateAnswer(self.chance.between(5, 40_000)),
+            Fault::Held(_) => Fault::Held(self.chance.between(1_000, 60_000)),
             Fault::Late(_) => Fault::Late(self.chance.between(5, 2_500)),
             Fault::LateAnswer(_) => Fault::LateAnswer(self.chance.between(5, 2_500)),
             Fault::Cut(_) => Fault::Cut(self.chance.between(0, 20)),
@@ -265,12 +320,12 @@ impl Fate for These {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, processes, clocks, nodes: (nodes, room), workloads, events, faults, calm_at, stillness: _ } =
-            self;
-        writeln!(
-            f,
-            "seed {seed}: {processes} processes (clocks {clocks:?} ms ahead), {nodes} nodes of each type for {room} pods, calm at {calm_at:?}"
-        )?;
+        let Self { seed, processes, clocks, clock_set, comes_late, cooldown, limit, .. } = self;
+        let Self { nodes: (nodes, room), workloads, events, faults, calm_at, .. } = self;
+        let late = if *comes_late { ", after the workloads" } else { "" };
+        writeln!(f, "seed {seed}: {processes} processes{late}, cooldown {cooldown:?}, limit {limit}")?;
+        writeln!(f, "  clocks {clocks:?} ms ahead, set: {clock_set:?}")?;
+        writeln!(f, "  {nodes} nodes of each type for {room} pods, calm at {calm_at:?}")?;
         for workload in workloads {
             writeln!(f, "  {workload:?}")?;
         }

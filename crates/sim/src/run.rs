@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use embedded_cluster::controllers::kubelet::CRASH_AFTER;
 use embedded_cluster::resource::Kind;
 use jiff::SignedDuration;
 use serde_json::json;
@@ -12,7 +13,7 @@ use spotalis_runtime::Clock;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::judge::{Eviction, Judge, REST, Rules};
-use crate::plan::{Event, Plan, pdb};
+use crate::plan::{Event, Plan, Workload, pdb};
 use crate::process::{Process, identity};
 use crate::wire::{Call, Exchange, Fault, Requests};
 use crate::world::{NAMESPACE, World};
@@ -66,6 +67,7 @@ struct Run {
     config: Config,
     processes: BTreeMap<u32, Process>,
     clocks: [i64; 3],
+    clock_set: Option<(Duration, i64)>,
     /// The number of the last request before everything became calm.
     calm_after: u64,
     started: u32,
@@ -74,7 +76,9 @@ struct Run {
 
 async fn live(plan: &Plan) -> Outcome {
     let begun = Instant::now();
-    let config = Config::defaults();
+    let mut config = Config::defaults();
+    config.settings.controller.cooldown = plan.cooldown;
+    config.settings.controller.max_concurrent_disruptions = plan.limit;
     let world = World::new(plan.seed, &config, Requests::new(plan.faults.fate())).await;
     let controller = &config.settings.controller;
     let rules = Rules {
@@ -92,6 +96,7 @@ async fn live(plan: &Plan) -> Outcome {
         config,
         processes: BTreeMap::new(),
         clocks: plan.clocks,
+        clock_set: plan.clock_set,
         calm_after: 0,
         started: 0,
         begun,
@@ -109,11 +114,21 @@ impl Run {
             self.world.add_node(&format!("spot-{number}"), "spot", room).await;
             self.world.add_node(&format!("on-demand-{number}"), "on-demand", room).await;
         }
+        if plan.comes_late {
+            self.create(&plan.workloads).await;
+            sleep(Duration::from_secs(15)).await;
+        }
         for _ in 0..plan.processes {
             self.start();
         }
-        sleep(Duration::from_secs(2)).await;
-        for object in plan.workloads.iter().flat_map(crate::plan::Workload::objects) {
+        if !plan.comes_late {
+            sleep(Duration::from_secs(2)).await;
+            self.create(&plan.workloads).await;
+        }
+    }
+
+    async fn create(&self, workloads: &[Workload]) {
+        for object in workloads.iter().flat_map(Workload::objects) {
             self.world.create(object).await;
         }
     }
@@ -123,7 +138,10 @@ impl Run {
         let number = self.started;
         self.judge.knows(number, &identity(number));
         let ahead = SignedDuration::from_millis(self.clocks[number as usize % self.clocks.len()]);
-        let clock = Clock::starting_at(self.world.cluster.now() + ahead);
+        let mut clock = Clock::starting_at(self.world.cluster.now() + ahead);
+        if let Some((after, millis)) = self.clock_set {
+            clock = clock.set_after(after, SignedDuration::from_millis(millis));
+        }
         let process = Process::start(number, &self.exchange, &self.config, clock, &self.world.doors);
         self.processes.insert(number, process);
     }
@@ -182,10 +200,18 @@ impl Run {
                 self.change(name, json!({"metadata": {"labels": {"spotalis.io/enabled": value}}})).await;
             }
             Event::DeletePod(name, number) => {
-                let pods = world.names(Kind::Pod, Some(NAMESPACE));
-                let pods: Vec<String> = pods.into_iter().filter(|pod| pod.starts_with(&format!("{name}-"))).collect();
-                if let Some(pod) = pods.get(*number as usize % pods.len().max(1)) {
-                    world.delete(Kind::Pod, NAMESPACE, pod).await;
+                if let Some(pod) = self.pod(name, *number) {
+                    world.delete(Kind::Pod, NAMESPACE, &pod).await;
+                }
+            }
+            Event::Sicken(name, number) => {
+                if let Some(pod) = self.pod(name, *number) {
+                    self.sicken(&pod, Some("1s")).await;
+                }
+            }
+            Event::Heal => {
+                for pod in world.names(Kind::Pod, Some(NAMESPACE)) {
+                    self.sicken(&pod, None).await;
                 }
             }
             Event::Reclaim(number, spot) => self.reclaim(*number, *spot),
@@ -217,6 +243,18 @@ impl Run {
             }
         }
         false
+    }
+
+    /// The so-manieth pod of a workload.
+    fn pod(&self, workload: &str, number: u32) -> Option<String> {
+        let mut pods = self.world.names(Kind::Pod, Some(NAMESPACE));
+        pods.retain(|pod| pod.starts_with(&format!("{workload}-")));
+        pods.get(number as usize % pods.len().max(1)).cloned()
+    }
+
+    async fn sicken(&self, pod: &str, crashes_after: Option<&str>) {
+        let annotations = json!({CRASH_AFTER: crashes_after});
+        self.world.change(Kind::Pod, NAMESPACE, pod, &json!({"metadata": {"annotations": annotations}})).await;
     }
 
     /// The so-manieth process that runs.
@@ -276,8 +314,7 @@ impl Run {
 
     /// What would be wrong if this were the end.
     fn wrongs(&self) -> Vec<String> {
-        let Self { world, exchange: _, judge, config: _, processes, clocks: _, calm_after: _, started: _, begun: _ } =
-            self;
+        let Self { world, judge, processes, .. } = self;
         let now = world.cluster.now();
         let mut wrongs = Vec::new();
         for (workload, facts) in judge.workloads() {
@@ -313,6 +350,7 @@ impl Run {
             config: _,
             processes: _processes,
             clocks: _,
+            clock_set: _,
             calm_after,
             started: _,
             begun,

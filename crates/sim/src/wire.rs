@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use crate::judge::Judge;
+use crate::judge::{Judge, LAG};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,10 +49,15 @@ pub enum Fault {
     CrashAfter,
     /// Of a watch: it ends after so many events.
     Cut(u32),
+    /// Of a watch: after its first event it is silent for so many milliseconds, and then all that was held back comes at
+    /// once. Whatever its process does meanwhile, it does by an old view.
+    Held(u32),
     /// Of a watch: every event comes twice.
     Twice,
     /// Of a watch: 410, its revision is too old.
     Expired,
+    /// Of a watch: the API server that is asked is behind the one that was asked before, and does not know the revision yet.
+    Behind,
 }
 
 impl Fault {
@@ -72,8 +77,28 @@ impl Fault {
     pub const OF_REVIEWS: [Self; 6] =
         [Self::Unsent, Self::Lost, Self::Late(1_500), Self::LateAnswer(1_500), Self::CrashBefore, Self::CrashAfter];
     /// What can go wrong with a watch.
-    pub const OF_WATCHES: [Self; 7] =
-        [Self::Broken, Self::Unsent, Self::LateAnswer(1_500), Self::Cut(0), Self::Cut(3), Self::Twice, Self::Expired];
+    pub const OF_WATCHES: [Self; 10] = [
+        Self::Broken,
+        Self::Unsent,
+        Self::Late(15_000),
+        Self::LateAnswer(1_500),
+        Self::Cut(0),
+        Self::Cut(3),
+        Self::Held(20_000),
+        Self::Twice,
+        Self::Expired,
+        Self::Behind,
+    ];
+    /// What can go wrong with a list: it is refused or lost, and what it shows is old when it comes.
+    pub const OF_LISTS: [Self; 7] = [
+        Self::Broken,
+        Self::Overload,
+        Self::Unsent,
+        Self::Lost,
+        Self::LateAnswer(15_000),
+        Self::CrashBefore,
+        Self::CrashAfter,
+    ];
 }
 
 /// The site of a review that comes from the API server.
@@ -102,6 +127,11 @@ impl Call {
         self.site.starts_with("watch ")
     }
 
+    /// Whether it is a list.
+    pub fn is_list(&self) -> bool {
+        self.site.starts_with("list ")
+    }
+
     /// Whether it is a review, from the API server or from another process.
     pub fn is_review(&self) -> bool {
         self.site == ADMIT || self.site == ASK
@@ -113,6 +143,8 @@ impl Call {
             &Fault::OF_REVIEWS
         } else if self.is_watch() {
             &Fault::OF_WATCHES
+        } else if self.is_list() {
+            &Fault::OF_LISTS
         } else {
             &Fault::OF_REQUESTS
         }
@@ -186,6 +218,8 @@ struct State {
     sites: Vec<Call>,
     /// Processes that nobody reaches and that reach nobody, and until when.
     cut_off: BTreeMap<u32, Instant>,
+    /// Processes of which a watch is held back: since when, and until when.
+    held: Vec<(u32, Instant, Instant)>,
 }
 
 impl Requests {
@@ -197,19 +231,34 @@ impl Requests {
             happened: Vec::new(),
             sites: Vec::new(),
             cut_off: BTreeMap::new(),
+            held: Vec::new(),
         })))
     }
 
-    /// Nothing goes wrong from now on.
+    /// Nothing goes wrong from now on. What lasts still ends in its time.
     pub fn calm(&self) {
-        let mut state = self.0.lock();
-        state.fate = Box::new(Calm);
-        state.cut_off.clear();
+        self.0.lock().fate = Box::new(Calm);
     }
 
     /// A process reaches nobody and is reached by nobody for that long. Its watches are silent, and go on afterwards.
     pub fn cut_off(&self, process: u32, length: Duration) {
         self.0.lock().cut_off.insert(process, Instant::now() + length);
+    }
+
+    /// A watch of a process is held back from now on; until when.
+    fn hold(&self, process: u32, length: Duration) -> Instant {
+        let now = Instant::now();
+        self.0.lock().held.push((process, now, now + length));
+        now + length
+    }
+
+    /// By how much longer than usual a process may not have seen what happened: a watch of it is held back, or was within
+    /// this time.
+    fn held_back(&self, process: u32, within: Duration) -> Duration {
+        let now = Instant::now();
+        let state = self.0.lock();
+        let of = state.held.iter().filter(|(whose, _, until)| *whose == process && *until + within > now);
+        of.map(|(_, since, _)| now - *since).max().unwrap_or_default()
     }
 
     /// Until when a process reaches nobody.
@@ -255,7 +304,15 @@ impl Requests {
         }
         let carried = async {
             match fault {
-                Some(Fault::Unsent | Fault::Broken | Fault::Conflict | Fault::Overload | Fault::Expired) => None,
+                Some(
+                    Fault::Unsent
+                    | Fault::Broken
+                    | Fault::Conflict
+                    | Fault::Overload
+                    | Fault::Expired
+                    | Fault::Behind
+                    | Fault::Held(_),
+                ) => None,
                 Some(Fault::Lost | Fault::Cut(_)) => {
                     answer.await;
                     None
@@ -411,14 +468,24 @@ impl Wire {
                 };
                 Ok(response.map(|body| streaming(frames(body).flat_map(twice).boxed())))
             }
+            Some(Fault::Held(millis)) => {
+                let response = self.forward(call, request, body).await?;
+                let (requests, process) = (self.exchange.requests.clone(), self.process);
+                let length = Duration::from_millis(millis.into());
+                Ok(response.map(|body| held(body, move || requests.hold(process, length))))
+            }
             Some(Fault::Expired) => Ok(status(410, "Expired", "too old resource version")),
+            Some(Fault::Behind) => Ok(behind()),
         }
     }
 
     /// It arrives, and the judge sees it arrive.
     async fn forward(&self, call: &Call, request: Request<Full<Bytes>>, body: &Bytes) -> io::Result<Response<Answer>> {
         let judge = self.exchange.judge.as_ref();
-        let verdict = judge.map(|judge| judge.arrives(call, body));
+        let verdict = judge.map(|judge| {
+            let held_back = self.exchange.requests.held_back(self.process, LAG);
+            judge.arrives(call, body, held_back)
+        });
         let response = self.api.clone().call(request).await.map_err(io::Error::other)?;
         if let (Some(judge), Some(verdict)) = (judge, verdict) {
             judge.is_done(verdict, call, response.status().as_u16());
@@ -484,10 +551,41 @@ fn lagging(body: Answer, late: Duration) -> Answer {
     streaming(later.boxed())
 }
 
+/// After the first piece nothing comes until the time that `hold` says when that one has come.
+fn held(body: Answer, hold: impl FnOnce() -> Instant + Send + 'static) -> Answer {
+    enum Next<F> {
+        First(F),
+        At(Instant),
+    }
+    let later = stream::unfold((frames(body), Next::First(hold)), |(mut pieces, next)| async move {
+        let (piece, until) = match next {
+            Next::First(hold) => {
+                let piece = pieces.next().await?;
+                (piece, hold())
+            }
+            Next::At(until) => {
+                sleep_until(until).await;
+                (pieces.next().await?, until)
+            }
+        };
+        Some((piece, (pieces, Next::At(until))))
+    });
+    streaming(later.boxed())
+}
+
 fn status(code: u16, reason: &str, message: &str) -> Response<Answer> {
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message,
         "reason": reason, "code": code});
     answer(code, &status)
+}
+
+/// As `NewTooLargeResourceVersionError` of k8s.io/apiserver's storage errors.
+fn behind() -> Response<Answer> {
+    let causes = json!([{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]);
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 504,
+        "reason": "Timeout", "message": "Timeout: Too large resource version",
+        "details": {"causes": causes, "retryAfterSeconds": 1}});
+    answer(504, &status)
 }
 
 fn answer(code: u16, body: &Value) -> Response<Answer> {

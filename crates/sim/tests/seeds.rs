@@ -90,6 +90,17 @@ fn nobodys_clock_is_trusted() {
     }
 }
 
+/// Somebody sets it while pods are moved. What was learned of the API server's clock before holds all the same.
+#[test]
+fn a_clock_that_is_set_changes_nothing() {
+    let quiet = run(&enumerate::quiet());
+    for (after, forward) in (30..60).step_by(6).map(|second| (Duration::from_secs(second), 120_000)) {
+        let outcome = run(&Plan { clock_set: Some((after, forward)), ..enumerate::quiet() });
+        assert_eq!(outcome.wrongs, [""; 0], "set after {after:?}");
+        assert_eq!(outcome.evictions, quiet.evictions);
+    }
+}
+
 /// A world in which two pods of one workload are ready, one on each type as is wanted, and somebody who acts in it.
 struct Stage {
     world: World,

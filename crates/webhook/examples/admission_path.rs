@@ -81,7 +81,7 @@ fn index_with(pods: u32) -> Index {
     }
     for view in View::REQUIRED {
         let source = Source { view, namespace: None };
-        index.set_currency(&source, Currency { synced: true, heard: now(), disconnected: None });
+        index.set_currency(&source, Currency::heard_at(now()));
     }
     index
 }

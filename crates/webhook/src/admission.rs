@@ -234,7 +234,7 @@ impl Admission {
     async fn leaders_answer(&self, peers: &PeerLink, review: &Review<'_>, pod: &Pod<'_>, body: &[u8]) -> Option<Reply> {
         let LeadersAnswer { body, seat } = peers.ask(body).await?;
         if let (Some(seat), Some(owner), false) = (seat, &pod.controller, self.leaves_no_trace(review)) {
-            self.index.lock().note_admission(&owner.uid, &review.uid, seat, self.clock.now());
+            self.index.lock().note_admission(&owner.uid, &review.uid, seat, self.clock.steady());
         }
         Some(Reply { body: body.into(), outcome: Outcome::Forwarded, seat })
     }
@@ -260,7 +260,7 @@ impl Admission {
             template_hash: pod.label(names::POD_TEMPLATE_HASH),
             placement: &pod.placement,
         };
-        let now = self.clock.now();
+        let now = self.clock.steady();
         let (answer, classes, on_conflict) = {
             let mut index = self.index.lock();
             let answer = index.admit(&newcomer, look, now);

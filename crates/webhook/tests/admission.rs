@@ -78,7 +78,7 @@ impl Webhook {
         });
         index.apply_workload(WorkloadKind::Deployment, read(deployment), 1);
         for view in View::REQUIRED {
-            let fresh = Currency { synced: true, heard: now(), disconnected: None };
+            let fresh = Currency::heard_at(now());
             index.set_currency(&Source { view, namespace: None }, fresh);
         }
         let index = Arc::new(Mutex::new(index));

@@ -17,6 +17,8 @@ use crate::store::{Change, Key, Store};
 
 /// On a pod: from running to ready, as `5s`.
 pub const READY_AFTER: &str = "embedded-cluster/ready-after";
+/// On a pod: how long after each start its containers crash, as `1s`.
+pub const CRASH_AFTER: &str = "embedded-cluster/crash-after";
 
 /// How long things take where a pod does not say so itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,7 +215,7 @@ impl Runner<'_> {
             };
         };
         let healthy_from = self.said("embedded-cluster/recover-after").map(|time| accepted + time);
-        let crash = self.said("embedded-cluster/crash-after").map(|time| started + time);
+        let crash = self.said(CRASH_AFTER).map(|time| started + time);
         let crash = crash.filter(|crash| healthy_from.is_none_or(|from| *crash < from));
         if crash.is_some_and(|crash| crash <= self.now) {
             let mut after = self.pod.json().clone();

@@ -251,7 +251,7 @@ impl Cluster {
 
     fn refresh(&mut self, now: Timestamp) {
         for view in View::REQUIRED {
-            let fresh = Currency { synced: true, heard: now, disconnected: None };
+            let fresh = Currency::heard_at(now);
             self.index.set_currency(&Source { view, namespace: None }, fresh);
         }
     }
@@ -866,9 +866,9 @@ fn a_cold_or_stale_index_sends_pods_to_on_demand() {
     let currency = |view, currency: Currency| {
         move |cluster: &mut Cluster| cluster.index.set_currency(&Source { view, namespace: None }, currency)
     };
-    let cold = Currency { synced: false, heard: at(1), disconnected: None };
-    let silent = Currency { synced: true, heard: at(1 - 150), disconnected: None };
-    let cut = Currency { synced: true, heard: at(1), disconnected: Some(at(1 - 5)) };
+    let cold = Currency { synced: false, ..Currency::heard_at(at(1)) };
+    let silent = Currency::heard_at(at(1 - 150));
+    let cut = Currency { disconnected: Some(at(1 - 5)), ..Currency::heard_at(at(1)) };
     for view in View::REQUIRED {
         let matters = view != View::PodDisruptionBudgets;
         assert_eq!(doubt(&currency(view, cold)), matters.then_some(Doubt::ColdIndex), "{view:?}");
@@ -1432,7 +1432,7 @@ fn an_entry_that_admission_overrides_excludes_nothing() {
 
 #[test]
 fn a_view_is_fresh_while_it_is_heard_and_connected() {
-    let fresh = Currency { synced: true, heard: at(0), disconnected: None };
+    let fresh = Currency::heard_at(at(0));
     for (what, currency, now, is_fresh) in [
         ("heard now", fresh, 0, true),
         ("heard a while ago", fresh, 149, true),
@@ -1447,8 +1447,22 @@ fn a_view_is_fresh_while_it_is_heard_and_connected() {
 }
 
 #[test]
+fn pods_are_moved_by_a_view_that_is_of_one_moment_and_connected() {
+    let fresh = Currency::heard_at(at(0));
+    for (what, currency, now, is_whole) in [
+        ("heard a while ago", fresh, 149, true),
+        ("silent", fresh, 150, false),
+        ("being listed", Currency { mixed: true, ..fresh }, 0, false),
+        ("between two watches", Currency { disconnected: Some(at(0)), ..fresh }, 0, true),
+        ("cut", Currency { disconnected: Some(at(0)), ..fresh }, 1, false),
+    ] {
+        assert_eq!(currency.is_whole(at(now)), is_whole, "{what}");
+    }
+}
+
+#[test]
 fn every_watch_of_every_required_view_counts() {
-    let fresh = Currency { synced: true, heard: at(0), disconnected: None };
+    let fresh = Currency::heard_at(at(0));
     for view in View::REQUIRED {
         let mut cluster = Cluster::empty();
         assert!(!cluster.index.is_synced() && !cluster.index.is_fresh(at(0)));

@@ -7,6 +7,7 @@ use std::fmt;
 use embedded_cluster::object::Object;
 use embedded_cluster::resource::Kind;
 use embedded_cluster::store::{Key, Store};
+use jiff::Timestamp;
 use serde_json::Value;
 
 const ENABLED: &str = "spotalis.io/enabled";
@@ -28,6 +29,7 @@ struct PodFacts {
     name: String,
     capacity: Capacity,
     ready: bool,
+    created: Option<Timestamp>,
 }
 
 /// A workload at one moment.
@@ -107,6 +109,7 @@ impl Facts {
                 name: pod.name().to_owned(),
                 capacity: capacity_of(store, pod),
                 ready: pod.has_condition("Ready"),
+                created: pod.time("/metadata/creationTimestamp"),
             })
             .collect();
         Some(Self {
@@ -161,6 +164,12 @@ impl Facts {
         let is_on_demand = self.pods.iter().any(|one| one.name == pod && one.capacity == Capacity::OnDemand);
         let others = self.pods.iter().filter(|one| one.name != pod && one.capacity == Capacity::OnDemand && one.ready);
         !is_on_demand || others.count() >= self.floor.min(self.replicas) as usize
+    }
+
+    /// Whether what was evicted then was replaced: as many pods as are wanted, and what is newer is ready.
+    pub(super) fn has_replaced(&self, evicted: Timestamp) -> bool {
+        let is_old = |pod: &PodFacts| pod.created.is_some_and(|created| created < evicted);
+        self.pods.len() >= self.replicas as usize && self.pods.iter().all(|pod| pod.ready || is_old(pod))
     }
 
     /// Whether all others are there and ready, but for those that would be moved anyway.
