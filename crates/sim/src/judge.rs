@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use embedded_cluster::Cluster;
+use embedded_cluster::object::Object;
 use embedded_cluster::resource::Kind;
 use embedded_cluster::store::{Change, Key, Store};
 use jiff::{SignedDuration, Timestamp};
@@ -73,6 +74,8 @@ struct State {
     /// The states of each workload, the newest last; of those older than the lag, only the newest.
     past: BTreeMap<Workload, VecDeque<(Timestamp, Facts)>>,
     evictions: Vec<Eviction>,
+    /// Until when reviews may be decided by less than is so.
+    disturbed: Timestamp,
     /// Workloads whose evicted pod was not replaced yet, and when it was evicted.
     moving: BTreeMap<Workload, Timestamp>,
     wrongs: Vec<String>,
@@ -107,6 +110,7 @@ impl Judge {
             rules,
             past: BTreeMap::new(),
             evictions: Vec::new(),
+            disturbed: Timestamp::MIN,
             moving: BTreeMap::new(),
             wrongs: Vec::new(),
             terms: Vec::new(),
@@ -124,6 +128,12 @@ impl Judge {
     /// The identity of a process, which may be started later.
     pub fn knows(&self, process: u32, identity: &str) {
         self.state.lock().rules.identities.insert(process, identity.to_owned());
+    }
+
+    /// Until then something may go wrong with reviews, or with what they are decided by.
+    pub fn disturbed_until(&self, time: Timestamp) {
+        let mut state = self.state.lock();
+        state.disturbed = state.disturbed.max(time);
     }
 
     /// A request arrives: what is to be said about it if it is done.
@@ -232,6 +242,9 @@ impl State {
                 let object = change.after.as_ref().or(change.before.as_ref());
                 if let Some(workload) = object.and_then(|object| facts::workload_of(store, object)) {
                     self.look(store, &workload, now);
+                    if let (Kind::Pod, None, Some(pod)) = (change.key.kind, &change.before, &change.after) {
+                        self.judge_steering(&workload, pod, now);
+                    }
                 }
             }
             Kind::Node | Kind::Namespace if matters() => {
@@ -266,6 +279,19 @@ impl State {
         // A state lasts until the next one.
         let ends = past.iter().skip(1).map(|(began, _)| *began).chain([Timestamp::MAX]);
         past.iter().zip(ends).any(|((_, facts), end)| end > since && holds(facts))
+    }
+
+    /// While nothing goes wrong, no pod is steered to a type of which there are enough.
+    fn judge_steering(&mut self, workload: &Workload, pod: &Object, now: Timestamp) {
+        let steered = facts::steered_to(pod);
+        if steered == Capacity::Unknown || now < self.disturbed {
+            return;
+        }
+        let Some((_, facts)) = self.past.get(workload).and_then(|past| past.back()) else { return };
+        let is_new = self.held(workload, now - LAG, |before| before.wish() != facts.wish());
+        if !is_new && facts.has_too_many(steered) {
+            self.wrongs.push(format!("{now} P8: {} is steered to {steered:?}: {facts}", pod.name()));
+        }
     }
 
     fn judge_eviction(

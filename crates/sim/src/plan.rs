@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::chance::Chance;
 use crate::judge::REST;
-use crate::wire::{Call, Fate, Fault};
+use crate::wire::{ADMIT, ASK, Call, Fate, Fault};
 use crate::world::NAMESPACE;
 
 /// A run.
@@ -25,12 +25,14 @@ pub struct Plan {
     pub clocks: [i64; 3],
     /// How long after the start of each process somebody sets its clock, and by how many milliseconds forward.
     pub clock_set: Option<(Duration, i64)>,
-    /// Spotalis comes when the workloads run already.
-    pub comes_late: bool,
+    /// How long after the processes were started the workloads are created; absent, they run when Spotalis comes.
+    pub head_start: Option<Duration>,
     /// `controller.cooldown`
     pub cooldown: Duration,
     /// `controller.maxConcurrentDisruptions`
     pub limit: u32,
+    /// `controller.apiClient.qps`: requests a second, besides those that keep the Lease and the watches.
+    pub qps: u32,
     /// Nodes of each type, and how many pods each takes.
     pub nodes: (u32, u32),
     /// The workloads at the start.
@@ -54,9 +56,52 @@ pub enum Faults {
         seed: u64,
         /// Of a thousand requests.
         per_mille: u32,
+        /// And half of these. A defence that has another behind it is tried only where both fail again and again.
+        often: Vec<(Site, Fault)>,
     },
     /// These, by the number of the request.
     These(BTreeMap<u64, Fault>),
+}
+
+/// Requests of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Site {
+    /// Of pods.
+    Evictions,
+    /// Of all kinds.
+    Watches,
+    /// Of all kinds.
+    Lists,
+    /// About who leads.
+    Leases,
+    /// From the API server.
+    Reviews,
+    /// From followers to their leader.
+    Questions,
+}
+
+impl Site {
+    const ALL: [Self; 6] = [Self::Evictions, Self::Watches, Self::Lists, Self::Leases, Self::Reviews, Self::Questions];
+
+    fn has(self, call: &Call) -> bool {
+        match self {
+            Self::Evictions => call.site == "create pods/eviction",
+            Self::Watches => call.is_watch(),
+            Self::Lists => call.is_list(),
+            Self::Leases => call.is_about_the_lease(),
+            Self::Reviews => call.site == ADMIT,
+            Self::Questions => call.site == ASK,
+        }
+    }
+
+    fn faults(self) -> &'static [Fault] {
+        match self {
+            Self::Evictions | Self::Leases => &Fault::OF_REQUESTS,
+            Self::Watches => &Fault::OF_WATCHES,
+            Self::Lists => &Fault::OF_LISTS,
+            Self::Reviews | Self::Questions => &Fault::OF_REVIEWS,
+        }
+    }
 }
 
 /// A workload to be created.
@@ -103,6 +148,8 @@ pub enum Event {
     Heal,
     /// A node is taken back, the so-manieth one; another of its type comes half a minute later.
     Reclaim(u32, bool),
+    /// A rollout of it is stopped half way, or goes on.
+    Pause(String, bool),
     /// A node is closed to new pods, or opened.
     Cordon(u32, bool),
     /// A budget that allows nothing is there, or gone.
@@ -126,9 +173,10 @@ impl Plan {
             processes: 2,
             clocks: [0; 3],
             clock_set: None,
-            comes_late: false,
+            head_start: Some(Duration::from_secs(2)),
             cooldown: Duration::from_secs(10),
             limit: 5,
+            qps: 50,
             nodes: (2, 40),
             workloads,
             events: Vec::new(),
@@ -151,6 +199,7 @@ impl Plan {
         // What lasts has to be taken back, or there could be no rest.
         for workload in &workloads {
             events.push((calm_at, Event::Block(workload.name.clone(), false)));
+            events.push((calm_at, Event::Pause(workload.name.clone(), false)));
         }
         events.push((calm_at, Event::Heal));
         events.extend((0..8).map(|node| (calm_at, Event::Cordon(node, false))));
@@ -161,13 +210,18 @@ impl Plan {
             processes: chance.between(1, 3),
             clocks: clocks(&mut chance),
             clock_set: clock_set(&mut chance),
-            comes_late: chance.percent(40),
+            head_start: *chance.pick(&[None, None, Some(Duration::from_secs(2)), Some(Duration::from_secs(40))]),
             cooldown: Duration::from_secs(*chance.pick(&[1, 5, 10, 10, 30])),
             limit: *chance.pick(&[1, 2, 5, 5]),
+            qps: *chance.pick(&[1, 50, 50, 50]),
             nodes: (chance.between(2, 3), chance.between(30, 60)),
             workloads,
             events,
-            faults: Faults::Random { seed: chance.fork().between(0, u32::MAX).into(), per_mille },
+            faults: Faults::Random {
+                seed: chance.fork().between(0, u32::MAX).into(),
+                per_mille,
+                often: if per_mille == 0 { Vec::new() } else { often(&mut chance) },
+            },
             calm_at,
             stillness: if seed.is_multiple_of(8) { REST } else { STILLNESS },
         }
@@ -178,6 +232,18 @@ impl Plan {
 fn clocks(chance: &mut Chance) -> [i64; 3] {
     let most = *chance.pick(&[0, 0, 500, 3_000, 60_000]);
     std::array::from_fn(|_| i64::from(chance.between(0, 2 * most)) - i64::from(most))
+}
+
+/// None, one or two, and nothing that ends the process: it would do nothing else.
+fn often(chance: &mut Chance) -> Vec<(Site, Fault)> {
+    let mut one = |_| {
+        let site = *chance.pick(&Site::ALL);
+        let lasting: Vec<Fault> = site.faults().iter().copied().filter(|fault| !fault.is_crash()).collect();
+        (site, *chance.pick(&lasting))
+    };
+    let mut some: Vec<(Site, Fault)> = (0..2).map(&mut one).collect();
+    some.truncate(chance.between(0, 2) as usize);
+    some
 }
 
 fn clock_set(chance: &mut Chance) -> Option<(Duration, i64)> {
@@ -202,13 +268,14 @@ fn workload(chance: &mut Chance, number: u32) -> Workload {
 
 fn event(chance: &mut Chance, workloads: &[Workload]) -> Event {
     let name = chance.pick(workloads).name.clone();
-    match chance.between(0, 20) {
+    match chance.between(0, 21) {
         0..=2 => Event::Scale(name, chance.between(0, 16)),
         3 => Event::Restart(name, chance.between(0, 999)),
         4 | 5 | 17 | 18 => {
             Event::Percentage(name, chance.percent(90).then(|| chance.pick(&[0, 20, 50, 70, 100]).to_string()))
         }
         19 => Event::Sicken(name, chance.between(0, 11)),
+        20 => Event::Pause(name, true),
         6 => Event::Percentage(name, Some("most".to_owned())),
         7 => Event::Floor(name, chance.pick(&["0", "1", "3"]).to_string()),
         8 => Event::OptIn(name, chance.percent(75)),
@@ -276,10 +343,20 @@ pub fn pdb(name: &str, app: &str, spec: Value) -> Value {
 }
 
 impl Faults {
+    /// Whether nothing goes wrong with any request.
+    pub fn are_none(&self) -> bool {
+        match self {
+            Self::Random { seed: _, per_mille, often } => *per_mille == 0 && often.is_empty(),
+            Self::These(faults) => faults.is_empty(),
+        }
+    }
+
     /// As fate.
     pub fn fate(&self) -> Box<dyn Fate> {
         match self {
-            Self::Random { seed, per_mille } => Box::new(Random { chance: Chance::of(*seed), per_mille: *per_mille }),
+            Self::Random { seed, per_mille, often } => {
+                Box::new(Random { chance: Chance::of(*seed), per_mille: *per_mille, often: often.clone() })
+            }
             Self::These(faults) => Box::new(These(faults.clone())),
         }
     }
@@ -288,20 +365,29 @@ impl Faults {
 struct Random {
     chance: Chance,
     per_mille: u32,
+    often: Vec<(Site, Fault)>,
 }
 
 impl Fate for Random {
     fn of(&mut self, call: &Call) -> Option<Fault> {
-        if !self.chance.per_mille(self.per_mille) {
-            return None;
-        }
-        Some(match *self.chance.pick(call.faults()) {
+        let often = self.often.iter().find(|(site, _)| site.has(call)).map(|(_, fault)| *fault);
+        let fault = match often {
+            Some(fault) if self.chance.percent(50) => fault,
+            Some(_) | None if self.chance.per_mille(self.per_mille) => *self.chance.pick(call.faults()),
+            Some(_) | None => return None,
+        };
+        Some(match fault {
             // The API server's patience with a webhook is 2 s, and a process's with another 20 ms.
             Fault::Late(_) if call.is_review() => Fault::Late(self.chance.between(1, 40)),
             Fault::LateAnswer(_) if call.is_review() => Fault::LateAnswer(self.chance.between(1, 40)),
             Fault::Late(_) if call.is_watch() => Fault::Late(self.chance.between(5, 40_000)),
             Fault::LateAnswer(_) if call.is_list() => Fault::LateAnswer(self.chance.between(5, 40_000)),
-            Fault::Held(_) => Fault::Held(self.chance.between(1_000, 60_000)),
+            Fault::Held(..) => Fault::Held(self.chance.between(0, 30), self.chance.between(1_000, 60_000)),
+            Fault::Expired(_) => Fault::Expired(self.chance.between(0, 30_000)),
+            // Longer than any term lasts.
+            Fault::Late(_) if call.is_about_the_lease() => Fault::Late(self.chance.between(5, 20_000)),
+            Fault::LateAnswer(_) if call.is_about_the_lease() => Fault::LateAnswer(self.chance.between(5, 20_000)),
+            Fault::Late(_) if call.is_write() => Fault::Late(self.chance.between(5, 12_000)),
             Fault::Late(_) => Fault::Late(self.chance.between(5, 2_500)),
             Fault::LateAnswer(_) => Fault::LateAnswer(self.chance.between(5, 2_500)),
             Fault::Cut(_) => Fault::Cut(self.chance.between(0, 20)),
@@ -320,10 +406,14 @@ impl Fate for These {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, processes, clocks, clock_set, comes_late, cooldown, limit, .. } = self;
+        let Self { seed, processes, clocks, clock_set, head_start, cooldown, limit, qps, .. } = self;
         let Self { nodes: (nodes, room), workloads, events, faults, calm_at, .. } = self;
-        let late = if *comes_late { ", after the workloads" } else { "" };
-        writeln!(f, "seed {seed}: {processes} processes{late}, cooldown {cooldown:?}, limit {limit}")?;
+        let created = match head_start {
+            Some(time) => format!("{time:?} before the workloads"),
+            None => "after the workloads".to_owned(),
+        };
+        writeln!(f, "seed {seed}: {processes} processes {created}")?;
+        writeln!(f, "  cooldown {cooldown:?}, limit {limit}, {qps} requests a second")?;
         writeln!(f, "  clocks {clocks:?} ms ahead, set: {clock_set:?}")?;
         writeln!(f, "  {nodes} nodes of each type for {room} pods, calm at {calm_at:?}")?;
         for workload in workloads {
@@ -333,7 +423,9 @@ impl fmt::Display for Plan {
             writeln!(f, "  {:>9.3} s  {event:?}", at.as_secs_f64())?;
         }
         match faults {
-            Faults::Random { seed, per_mille } => writeln!(f, "  faults: {per_mille} of 1000 requests, seed {seed}"),
+            Faults::Random { seed, per_mille, often } => {
+                writeln!(f, "  faults: {per_mille} of 1000 requests, and often {often:?}, seed {seed}")
+            }
             Faults::These(faults) => writeln!(f, "  faults: {faults:?}"),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use embedded_cluster::controllers::kubelet::CRASH_AFTER;
 use embedded_cluster::resource::Kind;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use spotalis_config::Config;
 use spotalis_runtime::Clock;
@@ -23,6 +23,8 @@ const RESTART: Duration = Duration::from_secs(3);
 /// In the last part of a run nothing may be moved any more.
 const QUIET: SignedDuration = SignedDuration::from_mins(10);
 
+/// After a process came, went or was cut off, another leads by then and everybody knows.
+const SETTLING: Duration = Duration::from_secs(30);
 /// How often it is looked whether all is at rest.
 const LOOK: Duration = Duration::from_mins(1);
 
@@ -79,6 +81,8 @@ async fn live(plan: &Plan) -> Outcome {
     let mut config = Config::defaults();
     config.settings.controller.cooldown = plan.cooldown;
     config.settings.controller.max_concurrent_disruptions = plan.limit;
+    config.settings.controller.api_client.qps = plan.qps;
+    config.settings.controller.api_client.burst = 2 * plan.qps;
     let world = World::new(plan.seed, &config, Requests::new(plan.faults.fate())).await;
     let controller = &config.settings.controller;
     let rules = Rules {
@@ -101,6 +105,9 @@ async fn live(plan: &Plan) -> Outcome {
         started: 0,
         begun,
     };
+    if !plan.faults.are_none() {
+        run.judge.disturbed_until(Timestamp::MAX);
+    }
     run.begin(plan).await;
     run.go_on(plan).await;
     run.rest(plan).await;
@@ -114,15 +121,15 @@ impl Run {
             self.world.add_node(&format!("spot-{number}"), "spot", room).await;
             self.world.add_node(&format!("on-demand-{number}"), "on-demand", room).await;
         }
-        if plan.comes_late {
+        if plan.head_start.is_none() {
             self.create(&plan.workloads).await;
             sleep(Duration::from_secs(15)).await;
         }
         for _ in 0..plan.processes {
             self.start();
         }
-        if !plan.comes_late {
-            sleep(Duration::from_secs(2)).await;
+        if let Some(head_start) = plan.head_start {
+            sleep(head_start).await;
             self.create(&plan.workloads).await;
         }
     }
@@ -143,7 +150,13 @@ impl Run {
             clock = clock.set_after(after, SignedDuration::from_millis(millis));
         }
         let process = Process::start(number, &self.exchange, &self.config, clock, &self.world.doors);
+        self.disturb(Duration::ZERO);
         self.processes.insert(number, process);
+    }
+
+    /// Something that reviews may suffer from lasts for so long, and its consequences a little longer.
+    fn disturb(&self, length: Duration) {
+        self.judge.disturbed_until(self.world.cluster.now() + length + SETTLING);
     }
 
     /// The events, and successors for processes that end.
@@ -214,6 +227,9 @@ impl Run {
                     self.sicken(&pod, None).await;
                 }
             }
+            Event::Pause(name, paused) => {
+                world.change(Kind::Deployment, NAMESPACE, name, &json!({"spec": {"paused": paused}})).await;
+            }
             Event::Reclaim(number, spot) => self.reclaim(*number, *spot),
             Event::Cordon(number, closed) => {
                 let nodes = world.names(Kind::Node, None);
@@ -229,14 +245,19 @@ impl Run {
                 }
             }
             Event::Replace(number) => {
+                self.disturb(Duration::ZERO);
                 if let Some(process) = self.take(*number) {
                     // It takes its time, in which other things happen.
                     tokio::spawn(process.end());
                     return true;
                 }
             }
-            Event::Crash(number) => return self.take(*number).is_some(),
+            Event::Crash(number) => {
+                self.disturb(Duration::ZERO);
+                return self.take(*number).is_some();
+            }
             Event::CutOff(number, seconds) => {
+                self.disturb(Duration::from_secs((*seconds).into()));
                 if let Some(process) = self.chosen(*number) {
                     world.doors.requests().cut_off(process, Duration::from_secs((*seconds).into()));
                 }

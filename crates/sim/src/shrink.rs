@@ -32,7 +32,7 @@ pub fn shrink(plan: &Plan, outcome: &Outcome, mut tell: impl FnMut(&Plan)) -> (P
 
 fn size(plan: &Plan) -> usize {
     let faults = match &plan.faults {
-        Faults::Random { seed: _, per_mille: _ } => usize::MAX / 2,
+        Faults::Random { .. } => usize::MAX / 2,
         Faults::These(faults) => faults.len(),
     };
     faults + plan.events.len() + plan.workloads.len() + plan.processes as usize
@@ -72,7 +72,7 @@ fn thin<T: Clone>(
 
 fn without_faults(best: &mut (Plan, Outcome), tell: &mut impl FnMut(&Plan)) {
     let list = |plan: &Plan| match &plan.faults {
-        Faults::Random { seed: _, per_mille: _ } => Vec::new(),
+        Faults::Random { .. } => Vec::new(),
         Faults::These(faults) => faults.iter().map(|(number, fault)| (*number, *fault)).collect(),
     };
     thin(best, tell, list, |plan, rest| Plan { faults: Faults::These(rest.into_iter().collect()), ..plan.clone() });

@@ -49,13 +49,13 @@ pub enum Fault {
     CrashAfter,
     /// Of a watch: it ends after so many events.
     Cut(u32),
-    /// Of a watch: after its first event it is silent for so many milliseconds, and then all that was held back comes at
+    /// Of a watch: after so many events it is silent for so many milliseconds, and then all that was held back comes at
     /// once. Whatever its process does meanwhile, it does by an old view.
-    Held(u32),
+    Held(u32, u32),
     /// Of a watch: every event comes twice.
     Twice,
-    /// Of a watch: 410, its revision is too old.
-    Expired,
+    /// Of a watch: 410, its revision is too old, which it hears after so many milliseconds.
+    Expired(u32),
     /// Of a watch: the API server that is asked is behind the one that was asked before, and does not know the revision yet.
     Behind,
 }
@@ -77,16 +77,17 @@ impl Fault {
     pub const OF_REVIEWS: [Self; 6] =
         [Self::Unsent, Self::Lost, Self::Late(1_500), Self::LateAnswer(1_500), Self::CrashBefore, Self::CrashAfter];
     /// What can go wrong with a watch.
-    pub const OF_WATCHES: [Self; 10] = [
+    pub const OF_WATCHES: [Self; 11] = [
         Self::Broken,
         Self::Unsent,
         Self::Late(15_000),
         Self::LateAnswer(1_500),
         Self::Cut(0),
         Self::Cut(3),
-        Self::Held(20_000),
+        Self::Held(1, 20_000),
         Self::Twice,
-        Self::Expired,
+        Self::Expired(0),
+        Self::Expired(20_000),
         Self::Behind,
     ];
     /// What can go wrong with a list: it is refused or lost, and what it shows is old when it comes.
@@ -99,6 +100,13 @@ impl Fault {
         Self::CrashBefore,
         Self::CrashAfter,
     ];
+}
+
+impl Fault {
+    /// Whether the process ends by it.
+    pub const fn is_crash(self) -> bool {
+        matches!(self, Self::CrashBefore | Self::CrashAfter)
+    }
 }
 
 /// The site of a review that comes from the API server.
@@ -130,6 +138,11 @@ impl Call {
     /// Whether it is a list.
     pub fn is_list(&self) -> bool {
         self.site.starts_with("list ")
+    }
+
+    /// Whether it is about who leads.
+    pub fn is_about_the_lease(&self) -> bool {
+        self.site.ends_with(" leases")
     }
 
     /// Whether it is a review, from the API server or from another process.
@@ -309,9 +322,9 @@ impl Requests {
                     | Fault::Broken
                     | Fault::Conflict
                     | Fault::Overload
-                    | Fault::Expired
+                    | Fault::Expired(_)
                     | Fault::Behind
-                    | Fault::Held(_),
+                    | Fault::Held(..),
                 ) => None,
                 Some(Fault::Lost | Fault::Cut(_)) => {
                     answer.await;
@@ -439,8 +452,9 @@ impl Wire {
                 Err(broken())
             }
             Some(Fault::Late(millis)) => {
-                sleep(Duration::from_millis(millis.into())).await;
-                self.forward(call, request, body).await
+                let late = Duration::from_millis(millis.into());
+                sleep(late).await;
+                self.forward_late(call, request, body, late).await
             }
             Some(Fault::LateAnswer(millis)) => {
                 let late = Duration::from_millis(millis.into());
@@ -468,23 +482,36 @@ impl Wire {
                 };
                 Ok(response.map(|body| streaming(frames(body).flat_map(twice).boxed())))
             }
-            Some(Fault::Held(millis)) => {
+            Some(Fault::Held(events, millis)) => {
                 let response = self.forward(call, request, body).await?;
                 let (requests, process) = (self.exchange.requests.clone(), self.process);
                 let length = Duration::from_millis(millis.into());
-                Ok(response.map(|body| held(body, move || requests.hold(process, length))))
+                Ok(response.map(|body| held(body, events, move || requests.hold(process, length))))
             }
-            Some(Fault::Expired) => Ok(status(410, "Expired", "too old resource version")),
+            Some(Fault::Expired(millis)) => {
+                sleep(Duration::from_millis(millis.into())).await;
+                Ok(status(410, "Expired", "too old resource version"))
+            }
             Some(Fault::Behind) => Ok(behind()),
         }
     }
 
-    /// It arrives, and the judge sees it arrive.
     async fn forward(&self, call: &Call, request: Request<Full<Bytes>>, body: &Bytes) -> io::Result<Response<Answer>> {
+        self.forward_late(call, request, body, Duration::ZERO).await
+    }
+
+    /// It arrives so much later than it was sent, and the judge sees it arrive.
+    async fn forward_late(
+        &self,
+        call: &Call,
+        request: Request<Full<Bytes>>,
+        body: &Bytes,
+        late: Duration,
+    ) -> io::Result<Response<Answer>> {
         let judge = self.exchange.judge.as_ref();
         let verdict = judge.map(|judge| {
-            let held_back = self.exchange.requests.held_back(self.process, LAG);
-            judge.arrives(call, body, held_back)
+            let held_back = self.exchange.requests.held_back(self.process, LAG + late);
+            judge.arrives(call, body, held_back + late)
         });
         let response = self.api.clone().call(request).await.map_err(io::Error::other)?;
         if let (Some(judge), Some(verdict)) = (judge, verdict) {
@@ -551,24 +578,17 @@ fn lagging(body: Answer, late: Duration) -> Answer {
     streaming(later.boxed())
 }
 
-/// After the first piece nothing comes until the time that `hold` says when that one has come.
-fn held(body: Answer, hold: impl FnOnce() -> Instant + Send + 'static) -> Answer {
-    enum Next<F> {
-        First(F),
-        At(Instant),
-    }
-    let later = stream::unfold((frames(body), Next::First(hold)), |(mut pieces, next)| async move {
-        let (piece, until) = match next {
-            Next::First(hold) => {
-                let piece = pieces.next().await?;
-                (piece, hold())
+/// After so many pieces nothing comes until the time that `hold` says when the last of them has come.
+fn held(body: Answer, events: u32, hold: impl FnOnce() -> Instant + Send + 'static) -> Answer {
+    let pieces = frames(body);
+    let later = stream::unfold((pieces, events, Some(hold)), |(mut pieces, left, hold)| async move {
+        match (left, hold) {
+            (0, Some(hold)) => {
+                sleep_until(hold()).await;
+                Some((pieces.next().await?, (pieces, 0, None)))
             }
-            Next::At(until) => {
-                sleep_until(until).await;
-                (pieces.next().await?, until)
-            }
-        };
-        Some((piece, (pieces, Next::At(until))))
+            (left, hold) => Some((pieces.next().await?, (pieces, left.saturating_sub(1), hold))),
+        }
     });
     streaming(later.boxed())
 }

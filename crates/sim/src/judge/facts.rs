@@ -47,6 +47,8 @@ pub struct Facts {
     pub replicas: u32,
     /// No rollout, not paused.
     pub is_settled: bool,
+    /// All its pods are to be of one revision.
+    is_uniform: bool,
     /// Active pods that are ready.
     pub ready: u32,
     pods: Vec<PodFacts>,
@@ -75,12 +77,21 @@ pub(super) fn capacity_of(store: &Store, pod: &Object) -> Capacity {
             let node = store.get(&Key::new(Kind::Node, "", node));
             node.and_then(|node| node.label("karpenter.sh/capacity-type").map(str::to_owned))
         }
-        None => pod.label("spotalis.io/capacity-type").map(str::to_owned),
+        None => return steered_to(pod),
     };
-    match word.as_deref() {
+    of_word(word.as_deref())
+}
+
+/// By what the webhook wrote on it.
+pub(super) fn steered_to(pod: &Object) -> Capacity {
+    of_word(pod.label("spotalis.io/capacity-type"))
+}
+
+fn of_word(word: Option<&str>) -> Capacity {
+    match word {
         Some("spot") => Capacity::Spot,
         Some("on-demand") => Capacity::OnDemand,
-        _ => Capacity::Unknown,
+        Some(_) | None => Capacity::Unknown,
     }
 }
 
@@ -119,6 +130,7 @@ impl Facts {
             floor: parsed_floor.unwrap_or(0),
             replicas,
             is_settled: is_settled(object, replicas),
+            is_uniform: is_uniform(store, object),
             ready: u32::try_from(pods.iter().filter(|pod| pod.ready).count()).unwrap_or(u32::MAX),
             pods,
         })
@@ -142,6 +154,22 @@ impl Facts {
             return on_demand >= self.floor.min(self.replicas);
         }
         spot == self.wanted_spot() && spot + on_demand == self.replicas
+    }
+
+    /// What is asked for, and whether it is in the making.
+    pub(super) fn wish(&self) -> (bool, Option<u32>, u32, u32, bool) {
+        (self.opted_in && !self.invalid, self.asked, self.floor, self.replicas, self.is_uniform)
+    }
+
+    /// Whether a workload of one revision has more of this type than it asks for, although it has none too many.
+    pub(super) fn has_too_many(&self, capacity: Capacity) -> bool {
+        let wanted = match capacity {
+            Capacity::Spot => self.wanted_spot(),
+            Capacity::OnDemand => self.replicas - self.wanted_spot(),
+            Capacity::Unknown => return false,
+        };
+        let is_full = self.pods.len() > self.replicas as usize;
+        self.opted_in && !self.invalid && self.is_uniform && !is_full && self.count(capacity) > wanted
     }
 
     /// Whether one of this type may go: more of them than are wanted.
@@ -218,6 +246,18 @@ fn pods<'s>(store: &'s Store, workload: &Key, object: &'s Object) -> impl Iterat
         .into_iter()
         .flat_map(of)
         .filter(|pod| pod.deletion().is_none() && !matches!(pod.text("/status/phase"), Some("Succeeded" | "Failed")))
+}
+
+/// Whether all its pods are to be of one revision.
+fn is_uniform(store: &Store, object: &Object) -> bool {
+    if object.kind() == Some(Kind::StatefulSet) {
+        return object.text("/status/currentRevision") == object.text("/status/updateRevision");
+    }
+    let has_pods = |set: &Object| {
+        [set.at("/spec/replicas"), set.at("/status/replicas")].into_iter().any(|count| number(count) > Some(0))
+    };
+    let sets = store.owned_by(object.uid()).filter(|(key, _)| key.kind == Kind::ReplicaSet);
+    sets.filter(|(_, set)| has_pods(set)).count() <= 1
 }
 
 /// As the workload's own status says.
