@@ -307,8 +307,11 @@ impl Run {
         tokio::spawn(async move {
             world.reclaim(&node, Duration::ZERO).await;
             sleep(Duration::from_secs(30)).await;
-            let capacity = prefix.trim_end_matches('-');
-            world.add_node(&format!("{node}x"), capacity, 60).await;
+            let (capacity, successor) = (prefix.trim_end_matches('-'), format!("{node}x"));
+            // It may have been taken back twice before it was gone.
+            if !world.names(Kind::Node, None).contains(&successor) {
+                world.add_node(&successor, capacity, 60).await;
+            }
         });
     }
 

@@ -4,6 +4,8 @@
 //! workloads are left out, and what still fails is kept (Zeller and Hildebrandt, "Simplifying and isolating
 //! failure-inducing input", 2002, without its complements).
 
+use std::collections::BTreeSet;
+
 use crate::plan::{Faults, Plan};
 use crate::run::{Outcome, run};
 
@@ -38,15 +40,22 @@ fn size(plan: &Plan) -> usize {
     faults + plan.events.len() + plan.workloads.len() + plan.processes as usize
 }
 
-/// Keeps the plan if it fails.
+/// Keeps the plan if it fails by a property by which the one before fails: another failure would be found by another seed.
 fn try_out(plan: Plan, best: &mut (Plan, Outcome), tell: &mut impl FnMut(&Plan)) -> bool {
     let outcome = run(&plan);
-    let fails = !outcome.wrongs.is_empty();
+    let before = properties(&best.1);
+    let fails = properties(&outcome).iter().any(|property| before.contains(property));
     if fails {
         tell(&plan);
         *best = (plan, outcome);
     }
     fails
+}
+
+/// The letters and numbers of what was wrong.
+fn properties(outcome: &Outcome) -> BTreeSet<&str> {
+    let words = outcome.wrongs.iter().flat_map(|wrong| wrong.split_once(": ").map(|(before, _)| before));
+    words.filter_map(|before| before.rsplit(' ').next()).collect()
 }
 
 /// Leaves out parts of a list, large ones first.

@@ -12,6 +12,7 @@ use spotalis_sim::enumerate;
 use spotalis_sim::judge::{Judge, REST, Rules};
 use spotalis_sim::plan::Plan;
 use spotalis_sim::run::run;
+use spotalis_sim::shrink::shrink;
 use spotalis_sim::wire::{ADMIT, ASK, Calm, Exchange, Requests};
 use spotalis_sim::world::{NAMESPACE, World};
 use tokio_util::sync::CancellationToken;
@@ -38,6 +39,15 @@ fn a_run_ends_sooner_only_if_all_is_at_rest() {
     let to_the_end = run(&Plan { stillness: REST, ..plan.clone() });
     assert_eq!(to_the_end.took, plan.calm_at + REST);
     assert_eq!(to_the_end.evictions, rested.evictions, "nothing more was done");
+}
+
+/// Nothing but the workload that finds no place is left of a plan in which one finds none.
+#[test]
+fn what_fails_is_made_shorter_and_fails_alike() {
+    let crowded = Plan { nodes: (2, 1), ..enumerate::quiet() };
+    let (short, outcome) = shrink(&crowded, &run(&crowded), |_| ());
+    assert!(outcome.wrongs.iter().any(|wrong| wrong.contains("P10")), "{:?}", outcome.wrongs);
+    assert_eq!((short.processes, short.workloads.len(), short.events), (1, 1, Vec::new()));
 }
 
 #[test]
