@@ -13,12 +13,14 @@ use spotalis_config::{Config, Sources, variable};
 use spotalis_runtime::Clock;
 use tokio::time::sleep;
 
+use crate::fault::Calm;
 use crate::judge::{Judge, Rules};
 use crate::play::{PlayError, Stage, Terms, play};
 use crate::process::{Process, identity};
 use crate::record::{Moment, Record, Recorder};
+use crate::requests::Requests;
 use crate::scenario::{Installation, Scenario};
-use crate::wire::{Calm, Exchange, Requests};
+use crate::wire::Exchange;
 use crate::world::World;
 
 /// A stage that is set.

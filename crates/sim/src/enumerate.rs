@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::fault::Call;
 use crate::plan::{Event, Faults, Plan, Workload};
 use crate::run::{Outcome, run};
-use crate::wire::Call;
 
 /// The run in which nothing goes wrong.
 pub fn quiet() -> Plan {

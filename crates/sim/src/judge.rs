@@ -21,7 +21,7 @@ use serde_json::Value;
 
 pub use self::facts::Facts;
 use self::facts::{Capacity, capacity_of};
-use crate::wire::Call;
+use crate::fault::Call;
 
 /// How late a process may see what happened: a silent watch is believed for five seconds, and one that lags for as long as
 /// the longest fault that makes it lag.

@@ -10,8 +10,8 @@ use embedded_cluster::controllers::kubelet::READY_AFTER;
 use serde_json::{Value, json};
 
 use crate::chance::Chance;
+use crate::fault::{ADMIT, ASK, Call, Fate, Fault};
 use crate::judge::REST;
-use crate::wire::{ADMIT, ASK, Call, Fate, Fault};
 use crate::world::NAMESPACE;
 
 /// A run.

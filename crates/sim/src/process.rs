@@ -17,7 +17,9 @@ use spotalis_webhook::peer::{LeadersAnswer, PeerLink, PeerTransport};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::wire::{ADMIT, ASK, Exchange, Requests};
+use crate::fault::{ADMIT, ASK};
+use crate::requests::Requests;
+use crate::wire::Exchange;
 
 /// One running process. Dropping it crashes it.
 pub struct Process {

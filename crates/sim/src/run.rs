@@ -12,10 +12,12 @@ use spotalis_config::Config;
 use spotalis_runtime::Clock;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::fault::{Call, Fault};
 use crate::judge::{Eviction, Judge, REST, Rules};
 use crate::plan::{Event, Plan, Workload, pdb};
 use crate::process::{Process, identity};
-use crate::wire::{Call, Exchange, Fault, Requests};
+use crate::requests::Requests;
+use crate::wire::Exchange;
 use crate::world::{NAMESPACE, World};
 
 /// Until a process that ended has a successor.

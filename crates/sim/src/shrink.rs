@@ -54,7 +54,7 @@ fn try_out(plan: Plan, best: &mut (Plan, Outcome), tell: &mut impl FnMut(&Plan))
 
 /// The letters and numbers of what was wrong.
 fn properties(outcome: &Outcome) -> BTreeSet<&str> {
-    let words = outcome.wrongs.iter().flat_map(|wrong| wrong.split_once(": ").map(|(before, _)| before));
+    let words = outcome.wrongs.iter().filter_map(|wrong| wrong.split_once(": ").map(|(before, _)| before));
     words.filter_map(|before| before.rsplit(' ').next()).collect()
 }
 

@@ -12,7 +12,7 @@ use spotalis_config::Config;
 use spotalis_webhook::registration::{self, registration};
 
 use crate::process::Doors;
-use crate::wire::Requests;
+use crate::requests::Requests;
 
 /// The namespace of the workloads.
 pub const NAMESPACE: &str = "shop";

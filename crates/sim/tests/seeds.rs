@@ -9,11 +9,13 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use spotalis_config::Config;
 use spotalis_sim::enumerate;
+use spotalis_sim::fault::{ADMIT, ASK, Calm};
 use spotalis_sim::judge::{Judge, REST, Rules};
 use spotalis_sim::plan::Plan;
+use spotalis_sim::requests::Requests;
 use spotalis_sim::run::run;
 use spotalis_sim::shrink::shrink;
-use spotalis_sim::wire::{ADMIT, ASK, Calm, Exchange, Requests};
+use spotalis_sim::wire::Exchange;
 use spotalis_sim::world::{NAMESPACE, World};
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +46,9 @@ fn a_run_ends_sooner_only_if_all_is_at_rest() {
 /// Nothing but the workload that finds no place is left of a plan in which one finds none.
 #[test]
 fn what_fails_is_made_shorter_and_fails_alike() {
-    let crowded = Plan { nodes: (2, 1), ..enumerate::quiet() };
+    let mut crowded = Plan { nodes: (2, 1), ..enumerate::quiet() };
+    crowded.workloads.truncate(2);
+    crowded.events.truncate(2);
     let (short, outcome) = shrink(&crowded, &run(&crowded), |_| ());
     assert!(outcome.wrongs.iter().any(|wrong| wrong.contains("P10")), "{:?}", outcome.wrongs);
     assert_eq!((short.processes, short.workloads.len(), short.events), (1, 1, Vec::new()));

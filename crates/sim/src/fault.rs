@@ -1,0 +1,208 @@
+//! What can go wrong with a request, and what is known of a request when that is decided.
+//!
+//! A request is known by its site (`create pods/eviction`) and by its number among all requests of the run. What is to
+//! happen to it is said by a [`Fate`]; that it happens is the affair of [`crate::wire`].
+
+use http::Method;
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// 500, and nothing was done.
+    Broken,
+    /// 409, and nothing was done.
+    Conflict,
+    /// 429 in plain text, and nothing was done: priority and fairness.
+    Overload,
+    /// The connection breaks before the request arrives.
+    Unsent,
+    /// It is done, and the connection breaks before the answer arrives.
+    Lost,
+    /// It arrives so many milliseconds late.
+    Late(u32),
+    /// Its answer arrives so many milliseconds late; of a watch, every event.
+    LateAnswer(u32),
+    /// The process ends before it is sent.
+    CrashBefore,
+    /// The process ends when it is done, before the answer arrives.
+    CrashAfter,
+    /// Of a watch: it ends after so many events.
+    Cut(u32),
+    /// Of a watch: after so many events it is silent for so many milliseconds, and then all that was held back comes at
+    /// once. Whatever its process does meanwhile, it does by an old view.
+    Held(u32, u32),
+    /// Of a watch: every event comes twice.
+    Twice,
+    /// Of a watch: 410, its revision is too old, which it hears after so many milliseconds.
+    Expired(u32),
+    /// Of a watch: the API server that is asked is behind the one that was asked before, and does not know the revision yet.
+    Behind,
+}
+
+impl Fault {
+    /// What can go wrong with a request that is no list, watch or review.
+    pub const OF_REQUESTS: [Self; 9] = [
+        Self::Broken,
+        Self::Conflict,
+        Self::Overload,
+        Self::Unsent,
+        Self::Lost,
+        Self::Late(1_500),
+        Self::LateAnswer(1_500),
+        Self::CrashBefore,
+        Self::CrashAfter,
+    ];
+    /// What can go wrong with a review, on the way to a process and back.
+    pub const OF_REVIEWS: [Self; 6] =
+        [Self::Unsent, Self::Lost, Self::Late(1_500), Self::LateAnswer(1_500), Self::CrashBefore, Self::CrashAfter];
+    /// What can go wrong with a watch.
+    pub const OF_WATCHES: [Self; 11] = [
+        Self::Broken,
+        Self::Unsent,
+        Self::Late(15_000),
+        Self::LateAnswer(1_500),
+        Self::Cut(0),
+        Self::Cut(3),
+        Self::Held(1, 20_000),
+        Self::Twice,
+        Self::Expired(0),
+        Self::Expired(20_000),
+        Self::Behind,
+    ];
+    /// What can go wrong with a list: it is refused or lost, and what it shows is old when it comes.
+    pub const OF_LISTS: [Self; 7] = [
+        Self::Broken,
+        Self::Overload,
+        Self::Unsent,
+        Self::Lost,
+        Self::LateAnswer(15_000),
+        Self::CrashBefore,
+        Self::CrashAfter,
+    ];
+
+    /// Whether the process ends by it.
+    pub const fn is_crash(self) -> bool {
+        matches!(self, Self::CrashBefore | Self::CrashAfter)
+    }
+}
+
+/// The site of a review that comes from the API server.
+pub const ADMIT: &str = "review pods";
+/// The site of a review that comes from another process.
+pub const ASK: &str = "review pods of others";
+
+/// A request, as far as its fate may depend on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Its number among all requests of the run, from 1.
+    pub number: u64,
+    /// The number of the process.
+    pub process: u32,
+    /// Verb and resource, as `create pods/eviction`.
+    pub site: String,
+    /// Empty outside namespaces.
+    pub namespace: String,
+    /// Empty of a collection.
+    pub name: String,
+}
+
+impl Call {
+    /// Whether it is a watch.
+    pub fn is_watch(&self) -> bool {
+        self.site.starts_with("watch ")
+    }
+
+    /// Whether it is a list.
+    pub fn is_list(&self) -> bool {
+        self.site.starts_with("list ")
+    }
+
+    /// Whether it is about who leads.
+    pub fn is_about_the_lease(&self) -> bool {
+        self.site.ends_with(" leases")
+    }
+
+    /// Whether it is a review, from the API server or from another process.
+    pub fn is_review(&self) -> bool {
+        self.site == ADMIT || self.site == ASK
+    }
+
+    /// What can go wrong with it.
+    pub fn faults(&self) -> &'static [Fault] {
+        if self.is_review() {
+            &Fault::OF_REVIEWS
+        } else if self.is_watch() {
+            &Fault::OF_WATCHES
+        } else if self.is_list() {
+            &Fault::OF_LISTS
+        } else {
+            &Fault::OF_REQUESTS
+        }
+    }
+
+    /// Whether something is written.
+    pub fn is_write(&self) -> bool {
+        !["get ", "list ", "watch "].iter().any(|verb| self.site.starts_with(verb))
+    }
+
+    pub(crate) fn of(process: u32, number: u64, request: &http::request::Parts) -> Self {
+        let mut words = request.uri.path().split('/').filter(|word| !word.is_empty());
+        // `/api/v1` or `/apis/GROUP/VERSION`
+        let skipped = if words.next() == Some("api") { 1 } else { 2 };
+        let mut words = words.skip(skipped).peekable();
+        let mut namespace = "";
+        let mut first = words.next().unwrap_or_default();
+        if first == "namespaces" {
+            let name = words.next();
+            match (name, words.peek()) {
+                (Some(name), Some(_)) => {
+                    namespace = name;
+                    first = words.next().unwrap_or_default();
+                }
+                (name, _) => return Self::at(process, number, request, "namespaces", "", name.unwrap_or_default()),
+            }
+        }
+        let name = words.next().unwrap_or_default();
+        let resource = words.next().map_or_else(|| first.to_owned(), |subresource| format!("{first}/{subresource}"));
+        Self::at(process, number, request, &resource, namespace, name)
+    }
+
+    fn at(
+        process: u32,
+        number: u64,
+        request: &http::request::Parts,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Self {
+        let watches = request.uri.query().is_some_and(|query| query.split('&').any(|word| word.starts_with("watch=")));
+        let verb = match request.method {
+            Method::GET if watches => "watch",
+            Method::GET if name.is_empty() => "list",
+            Method::GET => "get",
+            Method::POST => "create",
+            Method::PUT => "update",
+            Method::PATCH => "patch",
+            Method::DELETE => "delete",
+            _ => "other",
+        };
+        let site = format!("{verb} {resource}");
+        Self { number, process, site, namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+}
+
+/// Says what goes wrong.
+pub trait Fate: Send {
+    /// With this request.
+    fn of(&mut self, call: &Call) -> Option<Fault>;
+}
+
+/// Nothing goes wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct Calm;
+
+impl Fate for Calm {
+    fn of(&mut self, _: &Call) -> Option<Fault> {
+        None
+    }
+}
