@@ -76,8 +76,8 @@ struct State {
     evictions: Vec<Eviction>,
     /// Until when reviews may be decided by less than is so.
     disturbed: Timestamp,
-    /// Workloads whose evicted pod was not replaced yet, and when it was evicted.
-    moving: BTreeMap<Workload, Timestamp>,
+    /// Workloads whose evicted pod was not replaced yet, when it was evicted, and by which process.
+    moving: BTreeMap<Workload, (Timestamp, u32)>,
     wrongs: Vec<String>,
     /// When leadership changed hands.
     terms: Vec<Timestamp>,
@@ -171,7 +171,7 @@ impl Judge {
         if code < 300
             && let Some(eviction) = verdict.eviction
         {
-            state.moving.insert(eviction.workload.clone(), eviction.at);
+            state.moving.insert(eviction.workload.clone(), (eviction.at, eviction.process));
             state.evictions.push(eviction);
         }
     }
@@ -261,7 +261,7 @@ impl State {
             self.moving.remove(workload);
             return;
         };
-        if self.moving.get(workload).is_some_and(|evicted| facts.has_replaced(*evicted)) {
+        if self.moving.get(workload).is_some_and(|(evicted, _)| facts.has_replaced(*evicted)) {
             self.moving.remove(workload);
         }
         let past = self.past.entry(workload.clone()).or_default();
@@ -354,20 +354,22 @@ impl State {
         if self.holder != identity {
             wrong("P7", format!("{identity} does not lead, {:?} does", self.holder));
         }
-        let under_way = self.moving_but(&workload, now);
+        let (under_way, own) = self.moving_but(&workload, call.process, now);
         let recently = self.terms.iter().filter(|began| now.duration_since(**began) < ABANDONED).count();
         // A new leader does not know what the one before had under way.
-        let limit = self.rules.limit * (1 + recently);
-        if under_way >= limit {
-            wrong("P3", format!("{under_way} moves are under way already"));
+        if own >= self.rules.limit || under_way >= self.rules.limit * (1 + recently) {
+            wrong("P3", format!("{under_way} moves are under way already, {own} of them its own"));
         }
         Some(Eviction { at: now, workload, pod: pod.name().to_owned(), process: call.process })
     }
 
-    /// How many other workloads have an eviction of the last minutes whose pod was not replaced yet.
-    fn moving_but(&self, workload: &Workload, now: Timestamp) -> usize {
-        let others = self.moving.iter().filter(|(other, _)| *other != workload);
-        others.filter(|(_, evicted)| now.duration_since(**evicted) < ABANDONED).count()
+    /// How many other workloads have an eviction of the last minutes whose pod was not replaced yet: by whoever, and by this
+    /// process.
+    fn moving_but(&self, workload: &Workload, process: u32, now: Timestamp) -> (usize, usize) {
+        let others = self.moving.iter().filter(|(other, _)| *other != workload).map(|(_, moving)| moving);
+        let recent = others.filter(|(evicted, _)| now.duration_since(*evicted) < ABANDONED);
+        let own = recent.clone().filter(|(_, by)| *by == process);
+        (recent.count(), own.count())
     }
 }
 
