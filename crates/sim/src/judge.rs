@@ -81,6 +81,8 @@ struct State {
     wrongs: Vec<String>,
     /// When leadership changed hands.
     terms: Vec<Timestamp>,
+    /// When processes may have thought that they lead no longer, although nobody else did.
+    doubts: BTreeMap<u32, Timestamp>,
     holder: String,
     digest: u64,
     changes: u64,
@@ -114,6 +116,7 @@ impl Judge {
             moving: BTreeMap::new(),
             wrongs: Vec::new(),
             terms: Vec::new(),
+            doubts: BTreeMap::new(),
             holder: String::new(),
             digest: 0xcbf2_9ce4_8422_2325,
             changes: 0,
@@ -128,6 +131,12 @@ impl Judge {
     /// The identity of a process, which may be started later.
     pub fn knows(&self, process: u32, identity: &str) {
         self.state.lock().rules.identities.insert(process, identity.to_owned());
+    }
+
+    /// Something goes wrong between a process and the Lease.
+    pub fn is_in_doubt(&self, process: u32) {
+        let now = self.cluster.now();
+        self.state.lock().doubts.insert(process, now);
     }
 
     /// Until then something may go wrong with reviews, or with what they are decided by.
@@ -355,20 +364,23 @@ impl State {
             wrong("P7", format!("{identity} does not lead, {:?} does", self.holder));
         }
         let (under_way, own) = self.moving_but(&workload, call.process, now);
-        let recently = self.terms.iter().filter(|began| now.duration_since(**began) < ABANDONED).count();
-        // A new leader does not know what the one before had under way.
-        if own >= self.rules.limit || under_way >= self.rules.limit * (1 + recently) {
+        let is_recent = |at: &&Timestamp| now.duration_since(**at) < ABANDONED;
+        // Whoever begins to lead does not know what was under way before, not even its own.
+        let begins = self.terms.iter().filter(is_recent).count();
+        let knows_its_own = !self.doubts.get(&call.process).is_some_and(|at| is_recent(&at));
+        if knows_its_own && (own >= self.rules.limit || under_way >= self.rules.limit * (1 + begins)) {
             wrong("P3", format!("{under_way} moves are under way already, {own} of them its own"));
         }
         Some(Eviction { at: now, workload, pod: pod.name().to_owned(), process: call.process })
     }
 
     /// How many other workloads have an eviction of the last minutes whose pod was not replaced yet: by whoever, and by this
-    /// process.
+    /// process in this term.
     fn moving_but(&self, workload: &Workload, process: u32, now: Timestamp) -> (usize, usize) {
         let others = self.moving.iter().filter(|(other, _)| *other != workload).map(|(_, moving)| moving);
         let recent = others.filter(|(evicted, _)| now.duration_since(*evicted) < ABANDONED);
-        let own = recent.clone().filter(|(_, by)| *by == process);
+        let term = self.terms.last().copied().unwrap_or(Timestamp::MIN);
+        let own = recent.clone().filter(|(evicted, by)| *by == process && *evicted >= term);
         (recent.count(), own.count())
     }
 }

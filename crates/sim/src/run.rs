@@ -261,6 +261,7 @@ impl Run {
             Event::CutOff(number, seconds) => {
                 self.disturb(Duration::from_secs((*seconds).into()));
                 if let Some(process) = self.chosen(*number) {
+                    self.judge.is_in_doubt(process);
                     world.doors.requests().cut_off(process, Duration::from_secs((*seconds).into()));
                 }
             }

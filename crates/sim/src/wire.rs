@@ -78,6 +78,9 @@ impl Wire {
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
         let process = self.process;
         let (call, fault) = self.exchange.requests.meet(|number| Call::of(process, number, &parts));
+        if let (Some(_), true, Some(judge)) = (fault, call.is_about_the_lease(), &self.exchange.judge) {
+            judge.is_in_doubt(process);
+        }
         let request = Request::from_parts(parts, Full::new(body.clone()));
         if self.is_cut_off() {
             return Err(broken());

@@ -11,7 +11,7 @@ use spotalis_config::Config;
 use spotalis_sim::enumerate;
 use spotalis_sim::fault::{ADMIT, ASK, Calm};
 use spotalis_sim::judge::{Judge, REST, Rules};
-use spotalis_sim::plan::Plan;
+use spotalis_sim::plan::{Event, Plan, Workload};
 use spotalis_sim::requests::Requests;
 use spotalis_sim::run::run;
 use spotalis_sim::shrink::shrink;
@@ -102,6 +102,24 @@ fn nobodys_clock_is_trusted() {
         assert_eq!(outcome.wrongs, [""; 0], "{ahead} ms ahead");
         assert!(outcome.evictions.len() >= 4, "{:?}", outcome.evictions);
     }
+}
+
+/// A replacement that is not ready yet must not look older than the eviction to a leader whose clock is a little ahead: its
+/// place under the limit would be free at once.
+#[test]
+fn the_limit_holds_where_clocks_differ_a_little() {
+    let Plan { workloads, .. } = enumerate::quiet();
+    let slow = |name: &str| Workload { name: name.to_owned(), slow: Duration::from_secs(40), ..workloads[0].clone() };
+    let half = |name: &str| (Duration::from_secs(30), Event::Percentage(name.to_owned(), Some("50".to_owned())));
+    let plan = Plan {
+        clocks: [1_050; 3],
+        limit: 1,
+        events: vec![half("a"), half("b")],
+        ..Plan::uneventful(vec![slow("a"), slow("b")], Duration::from_mins(5))
+    };
+    let outcome = run(&plan);
+    assert_eq!(outcome.wrongs, [""; 0]);
+    assert_eq!(outcome.evictions.len(), 4, "{:?}", outcome.evictions);
 }
 
 /// Somebody sets it while pods are moved. What was learned of the API server's clock before holds all the same.

@@ -3,6 +3,7 @@
 //! The formula of the split is written down here a second time, on purpose.
 
 use std::fmt;
+use std::time::Duration;
 
 use embedded_cluster::object::Object;
 use embedded_cluster::resource::Kind;
@@ -196,7 +197,8 @@ impl Facts {
 
     /// Whether what was evicted then was replaced: as many pods as are wanted, and what is newer is ready.
     pub(super) fn has_replaced(&self, evicted: Timestamp) -> bool {
-        let is_old = |pod: &PodFacts| pod.created.is_some_and(|created| created < evicted);
+        // Times of creation have whole seconds, rounded down.
+        let is_old = |pod: &PodFacts| pod.created.is_some_and(|created| created + Duration::from_secs(1) <= evicted);
         self.pods.len() >= self.replicas as usize && self.pods.iter().all(|pod| pod.ready || is_old(pod))
     }
 
