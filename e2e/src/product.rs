@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use spotalis_core::opt_in::{Mode, OptInRules};
 use spotalis_core::selector::Selector;
-use spotalis_rig::{Rig, RigOptions, free_port, on_rig, say};
+use spotalis_rig::{Rig, RigOptions, free_ports, on_rig, say};
 use spotalis_webhook::registration::{self, registration};
 use tokio::task::spawn_blocking;
 
@@ -91,7 +91,8 @@ struct Ports {
 
 impl Ports {
     fn free() -> Result<Self> {
-        Ok(Self { webhook: free_port()?, peer: free_port()?, metrics: free_port()?, health: free_port()? })
+        let [webhook, peer, metrics, health] = free_ports()?;
+        Ok(Self { webhook, peer, metrics, health })
     }
 }
 

@@ -111,10 +111,11 @@ fn rejections(product: &Product) -> Result<Vec<Value>> {
 async fn none_at_the_start(cluster: &Cluster<'_>, product: &Product) -> Result<()> {
     let dir = cluster.rig().dir();
     let mut config: Value = serde_json::from_str(&fs::read_to_string(product.replica().config_path())?)?;
-    for section in ["webhook", "metrics", "health"] {
-        config[section]["port"] = json!(spotalis_rig::free_port()?);
+    let [webhook, peer, metrics, health] = spotalis_rig::free_ports()?;
+    for (section, port) in [("webhook", webhook), ("metrics", metrics), ("health", health)] {
+        config[section]["port"] = json!(port);
     }
-    config["webhook"]["peerPort"] = json!(spotalis_rig::free_port()?);
+    config["webhook"]["peerPort"] = json!(peer);
     config["webhook"]["certDir"] = json!(dir.join("no-certificates"));
     let path = dir.join("without-certificates.yaml");
     fs::write(&path, config.to_string())?;

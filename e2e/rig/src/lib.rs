@@ -28,7 +28,7 @@ pub use component::{ComponentError, Signal};
 pub use karpenter::KarpenterError;
 pub use node::{FakeNode, NodeKind, Room};
 pub use part::Part;
-pub use port::free_port;
+pub use port::{free_port, free_ports};
 pub use report::say;
 pub use rig::{Rig, RigError, RigOptions, on_rig};
 pub use stages::{CRASH_AFTER, READY_AFTER, RECOVER_AFTER, Stages, TERMINATED_AFTER};

@@ -9,7 +9,7 @@ pub fn free_port() -> io::Result<u16> {
 }
 
 /// `N` different ports, as [`free_port`]. All are held until the last is found, so that none comes twice.
-pub(crate) fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
+pub fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
     let mut held = Vec::with_capacity(N);
     let mut ports = [0; N];
     for port in &mut ports {
