@@ -11,7 +11,7 @@ mod create;
 mod decode;
 mod defaults;
 mod delete;
-mod discovery;
+pub(crate) mod discovery;
 mod eviction;
 mod field;
 mod fields;

@@ -170,5 +170,6 @@ fn a_new_node_says_that_it_is_ready_and_one_that_says_something_is_believed() {
     let Write::Replace { object, subresource: Some("status") } = &act.batches[0][0] else { panic!("{act:?}") };
     assert!(Object::from(object.clone()).has_condition("Ready"));
     assert_eq!(object["status"]["allocatable"], json!({"cpu": "4", "pods": "110"}));
+    assert_eq!(object["status"]["nodeInfo"], info());
     assert_eq!(short(&look(Some("False"))), "");
 }
