@@ -106,13 +106,15 @@ pub fn run(args: &DemoArgs, environment: &Environment) -> anyhow::Result<Exit> {
         crate::runtime()?.block_on(Box::pin(listen::run(&scenario, *seed, *address, narrator)))?;
         return Ok(Exit::Fine);
     }
-    let (with, without) = if *json {
-        in_json(pen, &scenario, *seed)?
+    // Who wants a report wants it although nobody reads the story.
+    let asked = Asked { scenario: &scenario, seed: *seed, to_the_end: report.is_some() };
+    let played = if *json {
+        in_json(pen, &asked)?
     } else {
         let readable = || io::stdout().is_terminal().then(|| scenario.lasts.div_duration_f64(READABLE));
-        in_words(pen, look, &scenario, *seed, speed.or_else(readable))?
+        in_words(pen, look, &asked, speed.or_else(readable))?
     };
-    if let Some(path) = report {
+    if let (Some(path), Some((with, without))) = (report, played) {
         let page = report::html(&scenario, *seed, &with, &without);
         std::fs::write(path, page).map_err(|source| DemoError::Report { path: path.clone(), source })?;
         talk(&format!("the report is in {}", path.display()));
@@ -161,37 +163,88 @@ fn opening(scenario: &Scenario, seed: u64) -> [Text; 4] {
     ]
 }
 
-type Out = BufWriter<io::StdoutLock<'static>>;
-
-fn in_words(
-    pen: Pen<Out>,
-    look: Look,
-    scenario: &Scenario,
+/// What is to be played.
+struct Asked<'a> {
+    scenario: &'a Scenario,
     seed: u64,
+    /// Even if nobody reads any more.
+    to_the_end: bool,
+}
+
+/// What was played with Spotalis, and without it.
+type Played = (Record, Record);
+
+fn in_words<W: Write>(
+    pen: Pen<W>,
+    look: Look,
+    asked: &Asked<'_>,
     speed: Option<f64>,
-) -> anyhow::Result<(Record, Record)> {
+) -> anyhow::Result<Option<Played>> {
+    let &Asked { scenario, seed, to_the_end } = asked;
     let mut narrator = Narrator::new(pen, look, speed, scenario.lasts);
     narrator.say(&opening(scenario, seed));
-    let with = embedded::run(scenario, Terms { seed, with_spotalis: true }, |at, moment| narrator.hear(at, moment))?;
+    let with = embedded::run_while(scenario, Terms { seed, with_spotalis: true }, |at, moment| {
+        narrator.hear(at, moment);
+        narrator.is_read() || to_the_end
+    })?;
+    let Some(with) = with else {
+        narrator.end().finish()?;
+        return Ok(None);
+    };
     let without = embedded::run(scenario, Terms { seed, with_spotalis: false }, |_, _| ())?;
     let mut pen = narrator.end();
     pen.write(|out| outcome::write(out, look, &Summary::of(&with), &Summary::of(&without)));
     pen.finish()?;
-    Ok((with, without))
+    Ok(Some((with, without)))
 }
 
-fn in_json(mut pen: Pen<Out>, scenario: &Scenario, seed: u64) -> anyhow::Result<(Record, Record)> {
+fn in_json<W: Write>(mut pen: Pen<W>, asked: &Asked<'_>) -> anyhow::Result<Option<Played>> {
+    let &Asked { scenario, seed, to_the_end } = asked;
     pen.write(|out| lines::first(out, scenario, seed));
     let mut played = |run, with_spotalis| {
-        embedded::run(scenario, Terms { seed, with_spotalis }, |at, moment| {
+        embedded::run_while(scenario, Terms { seed, with_spotalis }, |at, moment| {
             pen.write(|out| lines::moment(out, run, at, moment));
+            pen.is_read() || to_the_end
         })
     };
     let with = played(Run::With, true)?;
-    let without = played(Run::Without, false)?;
-    for (run, record) in [(Run::With, &with), (Run::Without, &without)] {
-        pen.write(|out| lines::summary(out, run, &Summary::of(record)));
+    let without = if with.is_some() { played(Run::Without, false)? } else { None };
+    let played = with.zip(without);
+    if let Some((with, without)) = &played {
+        for (run, record) in [(Run::With, with), (Run::Without, without)] {
+            pen.write(|out| lines::summary(out, run, &Summary::of(record)));
+        }
     }
     pen.finish()?;
-    Ok((with, without))
+    Ok(played)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reader that closes after the first line.
+    struct Head(bool);
+
+    impl Write for Head {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if std::mem::replace(&mut self.0, true) { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(bytes.len()) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn nothing_is_played_for_nobody_but_for_a_report() {
+        let scenario = catalogue::scenario("rollout").unwrap();
+        let look = Look { palette: Palette::Plain, live: false, width: None };
+        for to_the_end in [false, true] {
+            let asked = Asked { scenario: &scenario, seed: 1, to_the_end };
+            let pen = || Pen::new(Head(false));
+            assert_eq!(in_words(pen(), look, &asked, None).unwrap().is_some(), to_the_end);
+            assert_eq!(in_json(pen(), &asked).unwrap().is_some(), to_the_end);
+        }
+    }
 }

@@ -11,6 +11,7 @@ use kube::Client;
 use serde_json::Value;
 use spotalis_config::{Config, Sources, variable};
 use spotalis_runtime::Clock;
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::fault::Calm;
@@ -40,7 +41,29 @@ pub fn run(scenario: &Scenario, terms: Terms, tell: impl FnMut(Duration, &Moment
     run_and_look(scenario, terms, tell, |_| ()).map(|(record, ())| record)
 }
 
-/// The same, with a look at the cluster as it is at the end.
+/// The same for as long as somebody listens: whoever is told says whether to go on. `None` if that ended before the scenario.
+pub fn run_while(
+    scenario: &Scenario,
+    terms: Terms,
+    mut tell: impl FnMut(Duration, &Moment) -> bool,
+) -> Result<Option<Record>, PlayError> {
+    let enough = Notify::new();
+    let tell = |at, moment: &Moment| {
+        if !tell(at, moment) {
+            enough.notify_one();
+        }
+    };
+    in_no_time(async {
+        let mut stage = Embedded::new(&scenario.spotalis, terms).await?;
+        tokio::select! {
+            biased;
+            () = enough.notified() => Ok(None),
+            record = play(scenario, terms, &mut stage, tell) => record.map(Some),
+        }
+    })
+}
+
+/// The same as [`run`], with a look at the cluster as it is at the end.
 pub fn run_and_look<R>(
     scenario: &Scenario,
     terms: Terms,
@@ -176,5 +199,26 @@ impl Stage for Embedded {
             process.end().await;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue;
+
+    #[test]
+    fn nothing_is_played_once_nobody_listens() {
+        let scenario = catalogue::scenario("rollout").unwrap();
+        let terms = Terms { seed: 1, with_spotalis: true };
+        let enough = Duration::from_secs(2);
+        let mut last = Duration::ZERO;
+        let stopped = run_while(&scenario, terms, |at, _| {
+            last = at;
+            at < enough
+        });
+        assert!(stopped.unwrap().is_none());
+        assert!(last >= enough && last < enough + Duration::from_secs(1), "{last:?}");
+        assert!(run_while(&scenario, terms, |_, _| true).unwrap().is_some());
     }
 }

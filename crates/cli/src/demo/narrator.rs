@@ -111,6 +111,11 @@ impl<W: Write> Narrator<W> {
         }
     }
 
+    /// Whether anybody reads.
+    pub const fn is_read(&self) -> bool {
+        self.pen.is_read()
+    }
+
     /// The end: whatever is held back is told, and the picture stays as it is.
     pub fn end(mut self) -> Pen<W> {
         self.pass(self.lasts);
