@@ -54,6 +54,7 @@ pub(crate) fn prepare_create(kind: Kind, object: &mut Value) {
                 }]);
             }
             put(object, "status", Some(status));
+            select_by_own_labels(object);
         }
         Kind::Deployment
         | Kind::ReplicaSet
@@ -70,6 +71,41 @@ pub(crate) fn prepare_create(kind: Kind, object: &mut Value) {
         | Kind::ControllerRevision
         | Kind::Event
         | Kind::MutatingWebhookConfiguration => {}
+    }
+}
+
+/// What a pod says of others by its own labels (`matchLabelKeys`, `mismatchLabelKeys`) becomes part of its selectors: the
+/// scheduler looks at nothing else.
+fn select_by_own_labels(pod: &mut Value) {
+    let labels = pod["metadata"]["labels"].clone();
+    let spec = section(pod, "spec");
+    for which in ["podAffinity", "podAntiAffinity"] {
+        let mut terms = |when: &str, term: &str| {
+            let list = spec.get_mut("affinity").and_then(|affinity| affinity.pointer_mut(&format!("/{which}/{when}")));
+            let list = list.and_then(Value::as_array_mut).into_iter().flatten();
+            list.filter_map(|it| it.pointer_mut(term)).for_each(|term| add_own_labels(term, &labels));
+        };
+        terms("requiredDuringSchedulingIgnoredDuringExecution", "");
+        terms("preferredDuringSchedulingIgnoredDuringExecution", "/podAffinityTerm");
+    }
+    let constraints = spec.get_mut("topologySpreadConstraints").and_then(Value::as_array_mut);
+    constraints.into_iter().flatten().for_each(|constraint| add_own_labels(constraint, &labels));
+}
+
+fn add_own_labels(term: &mut Value, labels: &Value) {
+    let mut own: Vec<Value> = Vec::new();
+    for (field, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
+        let keys = term[field].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let there = keys.filter_map(|key| Some((key, labels.get(key)?)));
+        own.extend(there.map(|(key, value)| json!({"key": key, "operator": operator, "values": [value]})));
+    }
+    // Where there is no selector nothing is selected, and this changes nothing about it.
+    if own.is_empty() || !term["labelSelector"].is_object() {
+        return;
+    }
+    match term["labelSelector"]["matchExpressions"].as_array_mut() {
+        Some(expressions) => expressions.extend(own),
+        None => term["labelSelector"]["matchExpressions"] = own.into(),
     }
 }
 

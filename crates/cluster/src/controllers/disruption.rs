@@ -49,8 +49,11 @@ impl Controller for Disruption {
         let pods: Vec<&Object> = selected.map(|pod| &**pod).collect();
         let disrupted = disrupted(budget, &pods, now);
         let healthy = healthy(&pods, &disrupted);
-        let (expected, desired) = expectations(store, budget, &pods);
-        let writes = write_status(budget, with_status(budget, Counts { healthy, desired, expected }, &disrupted, now));
+        let after = match expectations(store, budget, &pods) {
+            Ok((expected, desired)) => with_status(budget, Counts { healthy, desired, expected }, &disrupted, now),
+            Err(stranger) => closed(budget, &stranger, now),
+        };
+        let writes = write_status(budget, after);
         let again = disrupted.values().min().map(|since| *since + PATIENCE);
         Act { batches: vec![writes], again }
     }
@@ -85,38 +88,41 @@ fn number(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
+/// A pod that belongs to something whose scale nobody knows: what should be there cannot be said.
+struct Stranger(String);
+
 /// How many pods there should be, and how many of them have to be healthy.
-fn expectations(store: &Store, budget: &Object, pods: &[&Object]) -> (i64, i64) {
+fn expectations(store: &Store, budget: &Object, pods: &[&Object]) -> Result<(i64, i64), Stranger> {
     let most = budget.at("/spec/maxUnavailable");
     if !most.is_null() {
-        let expected = scale(store, pods);
-        return (expected, (expected - portion(most, expected, true).unwrap_or(0)).max(0));
+        let expected = scale(store, pods)?;
+        return Ok((expected, (expected - portion(most, expected, true).unwrap_or(0)).max(0)));
     }
     let least = budget.at("/spec/minAvailable");
     match least {
         Value::String(_) => {
-            let expected = scale(store, pods);
-            (expected, portion(least, expected, true).unwrap_or(0))
+            let expected = scale(store, pods)?;
+            Ok((expected, portion(least, expected, true).unwrap_or(0)))
         }
-        _ => (number(pods.len()), least.as_i64().unwrap_or(0)),
+        _ => Ok((number(pods.len()), least.as_i64().unwrap_or(0))),
     }
 }
 
 /// How many pods those that own these ask for. A pod that nobody owns asks for nothing.
-fn scale(store: &Store, pods: &[&Object]) -> i64 {
-    let owners: BTreeMap<String, i64> = pods
-        .iter()
-        .filter_map(|pod| top_owner(store, pod))
-        .map(|owner| (owner.uid().to_owned(), owner.number("/spec/replicas").unwrap_or(1)))
-        .collect();
-    owners.values().sum()
+fn scale(store: &Store, pods: &[&Object]) -> Result<i64, Stranger> {
+    let mut owners: BTreeMap<&str, i64> = BTreeMap::new();
+    for pod in pods.iter().filter(|pod| pod.controller().is_some()) {
+        let owner = top_owner(store, pod).ok_or_else(|| Stranger(pod.name().to_owned()))?;
+        owners.insert(owner.uid(), owner.number("/spec/replicas").unwrap_or(1));
+    }
+    Ok(owners.values().sum())
 }
 
-/// The object with a scale that a pod belongs to.
-fn top_owner<'s>(store: &'s Store, pod: &'s Object) -> Option<&'s Arc<Object>> {
+/// The object with a scale that a pod belongs to: the Deployment if there is one above.
+fn top_owner<'s>(store: &'s Store, pod: &Object) -> Option<&'s Arc<Object>> {
     let owner = owner_of(store, pod)?;
-    let above = owner_of(store, owner).filter(|_| owner.kind() == Some(Kind::ReplicaSet));
-    Some(above.unwrap_or(owner))
+    let is_of_a_deployment = owner.controller().is_some_and(|above| above.kind == "Deployment");
+    if owner.kind() == Some(Kind::ReplicaSet) && is_of_a_deployment { owner_of(store, owner) } else { Some(owner) }
 }
 
 fn owner_of<'s>(store: &'s Store, object: &Object) -> Option<&'s Arc<Object>> {
@@ -157,6 +163,25 @@ fn with_status(budget: &Object, counts: Counts, disrupted: &BTreeMap<String, Tim
         _ => status["disruptedPods"] = Value::Object(times),
     }
     put_condition(budget, &mut after, allowed > 0, now);
+    after
+}
+
+/// Nothing may go while nobody knows what should be there.
+fn closed(budget: &Object, Stranger(pod): &Stranger, now: Timestamp) -> Value {
+    let mut after = budget.json().clone();
+    if !after["status"].is_object() {
+        after["status"] = json!({"currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0});
+    }
+    after["status"]["disruptionsAllowed"] = json!(0);
+    set_condition(
+        &mut after,
+        json!({
+            "type": "DisruptionAllowed", "status": "False", "reason": "SyncFailed",
+            "message": format!("found no controllers for pod {pod:?}"),
+            "observedGeneration": budget.number("/status/observedGeneration").unwrap_or(0),
+            "lastTransitionTime": transition(budget, "DisruptionAllowed", "False", now),
+        }),
+    );
     after
 }
 

@@ -54,12 +54,12 @@ fn leave(pod: &Object, node: &Object, now: Timestamp) -> Option<Timestamp> {
     let since = since.max(bound).unwrap_or(now);
     let mut patience: Option<i64> = None;
     for value in taints {
-        let mut tolerations = pod.list("/spec/tolerations").iter().filter(|it| tolerates(it, taint(value))).peekable();
-        if tolerations.peek().is_none() {
+        // The first that tolerates it counts, whatever others say.
+        let Some(toleration) = pod.list("/spec/tolerations").iter().find(|it| tolerates(it, taint(value))) else {
             return Some(now);
-        }
-        let seconds = tolerations.filter_map(|toleration| toleration["tolerationSeconds"].as_i64());
-        patience = seconds.map(|seconds| seconds.max(0)).chain(patience).min();
+        };
+        let seconds = toleration["tolerationSeconds"].as_i64();
+        patience = seconds.map(|seconds| seconds.max(0)).into_iter().chain(patience).min();
     }
     since.checked_add(SignedDuration::from_secs(patience?)).ok()
 }

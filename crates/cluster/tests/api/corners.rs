@@ -204,3 +204,44 @@ async fn a_strategic_patch_is_of_the_kind_it_is_laid_over() {
         assert_eq!(world.patch(&path, media, &patch).await.0, code, "{media}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_pod_says_by_its_own_labels_is_part_of_its_selectors() {
+    let world = World::new();
+    let term = |selector: Value| {
+        json!({
+            "topologyKey": "zone", "labelSelector": selector, "matchLabelKeys": ["app", "none"], "mismatchLabelKeys": ["tier"],
+        })
+    };
+    let mut asked = pod("a");
+    asked["metadata"]["labels"] = json!({"app": "x", "tier": "y"});
+    asked["spec"]["affinity"] = json!({
+        "podAntiAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": [term(json!({"matchLabels": {"l": "m"}}))],
+            "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": term(json!({}))}],
+        },
+        "podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+            {"topologyKey": "zone", "labelSelector": {"matchLabels": {"l": "m"}}},
+        ]},
+    });
+    asked["spec"]["topologySpreadConstraints"] = json!([{
+        "topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"l": "m"}},
+        "matchLabelKeys": ["app"],
+    }]);
+    let made = world.made(PODS, &asked).await;
+    let own = json!({"key": "app", "operator": "In", "values": ["x"]});
+    let others = json!({"key": "tier", "operator": "NotIn", "values": ["y"]});
+    let affinity = &made["spec"]["affinity"];
+    let required = "requiredDuringSchedulingIgnoredDuringExecution";
+    assert_eq!(
+        affinity["podAntiAffinity"][required][0]["labelSelector"],
+        json!({"matchLabels": {"l": "m"}, "matchExpressions": [own, others]})
+    );
+    assert_eq!(
+        affinity["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"][0]["podAffinityTerm"]["labelSelector"],
+        json!({"matchExpressions": [own, others]})
+    );
+    assert_eq!(affinity["podAffinity"][required][0]["labelSelector"], json!({"matchLabels": {"l": "m"}}));
+    let spread = &made["spec"]["topologySpreadConstraints"][0]["labelSelector"];
+    assert_eq!(*spread, json!({"matchLabels": {"l": "m"}, "matchExpressions": [own]}));
+}

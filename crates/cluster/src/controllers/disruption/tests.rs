@@ -73,6 +73,30 @@ fn what_has_to_be_healthy_is_counted_from_pods_or_from_the_scale_of_their_owner(
 }
 
 #[test]
+fn nothing_may_go_while_nobody_knows_what_should_be_there() {
+    let of_a_job = || {
+        let mut pod = pod("job", true);
+        pod["metadata"]["ownerReferences"][0]["kind"] = json!("Job");
+        pod
+    };
+    let share = || budget(&json!({"maxUnavailable": 1}), &json!({"disruptionsAllowed": 5, "observedGeneration": 1}));
+    let [_, set] = owners();
+    for objects in [vec![pod("x", true)], vec![set, pod("x", true)], vec![of_a_job()]] {
+        let act = look(objects.into_iter().chain([share()]));
+        let Write::Replace { object, .. } = &act.batches[0][0] else { panic!("{act:?}") };
+        let status = &object["status"];
+        assert_eq!((&status["disruptionsAllowed"], &status["observedGeneration"]), (&json!(0), &json!(1)));
+        assert_eq!(status["conditions"][0]["reason"], "SyncFailed");
+    }
+    let mut alone = pod("alone", true);
+    alone["metadata"]["ownerReferences"] = json!([]);
+    let known = look(owners().into_iter().chain([pod("x", true), alone, share()]));
+    assert_eq!(counts(&known), (2, 9, 10, 0, "InsufficientPods".to_owned()), "who belongs to nobody asks for nothing");
+    let number = look([of_a_job(), budget(&json!({"minAvailable": 0}), &json!({}))]);
+    assert_eq!(counts(&number), (1, 0, 1, 1, "SufficientPods".to_owned()), "a number asks nobody");
+}
+
+#[test]
 fn a_pod_that_goes_or_is_about_to_go_is_not_healthy() {
     let going = |mut pod: Value| {
         pod["metadata"]["deletionTimestamp"] = json!("2026-03-01T12:00:30Z");

@@ -84,7 +84,13 @@ fn key(name: &str) -> Key {
 #[tokio::test(start_paused = true)]
 async fn pods_on_a_node_that_fails_are_not_ready_and_are_evicted_when_their_patience_is_over() {
     let always = json!([{"operator": "Exists"}]);
-    let world = world([pod("always", &always), pod("never", &json!([])), pod("while", &tolerates_for(300))]);
+    let first = json!([{"operator": "Exists", "effect": "NoExecute"}, {"operator": "Exists", "tolerationSeconds": 30}]);
+    let world = world([
+        pod("always", &always),
+        pod("never", &json!([])),
+        pod("while", &tolerates_for(300)),
+        pod("first", &first),
+    ]);
     world.wait(10.0).await;
     assert!(world.get(&key("while")).has_condition("Ready"));
     set(&world, "Unknown");
@@ -96,6 +102,7 @@ async fn pods_on_a_node_that_fails_are_not_ready_and_are_evicted_when_their_pati
     assert_eq!(world.get(&key("while")).condition("DisruptionTarget").unwrap()["reason"], "DeletionByTaintManager");
     world.wait(1000.0).await;
     assert!(world.get(&key("always")).deletion().is_none());
+    assert!(world.get(&key("first")).deletion().is_none(), "the first toleration counts");
     // Nobody ends them, for their kubelet is not reached.
     assert!(world.find(&key("never")).is_some());
     set(&world, "True");

@@ -24,38 +24,41 @@ struct Term {
     namespaces: Namespaces,
 }
 
-enum Namespaces {
-    These(BTreeSet<String>),
-    Matching(Selector),
+/// Those that are named, and those that a selector selects.
+struct Namespaces {
+    named: BTreeSet<String>,
+    selected: Option<Selector>,
 }
 
 impl Term {
     fn parse(term: &Value, pod: &Object) -> Option<Self> {
-        let listed: BTreeSet<String> = term["namespaces"]
+        let mut named: BTreeSet<String> = term["namespaces"]
             .as_array()
             .into_iter()
             .flatten()
             .filter_map(|name| Some(name.as_str()?.to_owned()))
             .collect();
-        let namespaces = if !term["namespaceSelector"].is_null() {
-            Namespaces::Matching(Selector::parse(&term["namespaceSelector"]).ok()?)
-        } else if listed.is_empty() {
-            Namespaces::These([pod.namespace().to_owned()].into())
-        } else {
-            Namespaces::These(listed)
+        let selected = match &term["namespaceSelector"] {
+            Value::Null => None,
+            selector => Some(Selector::parse(selector).ok()?),
         };
+        if named.is_empty() && selected.is_none() {
+            named.insert(pod.namespace().to_owned());
+        }
         let selector = Selector::parse(&term["labelSelector"]).ok()?;
+        let namespaces = Namespaces { named, selected };
         Some(Self { key: term["topologyKey"].as_str()?.to_owned(), selector, namespaces })
     }
 
     fn matches(&self, store: &Store, pod: &Object) -> bool {
-        let there = match &self.namespaces {
-            Namespaces::These(names) => names.contains(pod.namespace()),
-            Namespaces::Matching(selector) if selector.is_everything() => true,
-            Namespaces::Matching(selector) => store
-                .get(&Key::new(Kind::Namespace, "", pod.namespace()))
-                .is_some_and(|namespace| selector.matches(namespace.at("/metadata/labels"))),
+        let Namespaces { named, selected } = &self.namespaces;
+        let is_selected = |selector: &Selector| {
+            selector.is_everything()
+                || store
+                    .get(&Key::new(Kind::Namespace, "", pod.namespace()))
+                    .is_some_and(|namespace| selector.matches(namespace.at("/metadata/labels")))
         };
+        let there = named.contains(pod.namespace()) || selected.as_ref().is_some_and(is_selected);
         there && self.selector.matches(pod.at("/metadata/labels"))
     }
 
@@ -82,15 +85,18 @@ pub(super) struct Affinity {
 impl Affinity {
     pub(super) fn required(store: &Store, rooms: &[Room], pod: &Object) -> Self {
         let wanted = terms(pod, "podAffinity", REQUIRED);
-        let domains = |term: &Term| {
-            let rooms = rooms.iter().filter(|room| room.pods.iter().any(|other| term.matches(store, other)));
+        let domains = |term: &Term, counts: &dyn Fn(&Object) -> bool| {
+            let rooms = rooms.iter().filter(|room| room.pods.iter().any(|other| counts(other)));
             rooms.filter_map(|room| term.domain(&room.node)).collect::<BTreeSet<Domain>>()
         };
+        // A pod to be with is one that all terms select; one not to be with is one that any does.
+        let is_company = |other: &Object| wanted.iter().all(|term| term.matches(store, other));
         let found: Vec<(String, BTreeSet<Domain>)> =
-            wanted.iter().map(|term| (term.key.clone(), domains(term))).collect();
+            wanted.iter().map(|term| (term.key.clone(), domains(term, &is_company))).collect();
         let nobody = found.iter().all(|(_, domains)| domains.is_empty());
         let is_first = nobody && wanted.iter().all(|term| term.matches(store, pod));
-        let avoided = terms(pod, "podAntiAffinity", REQUIRED).iter().flat_map(domains).collect();
+        let avoided = terms(pod, "podAntiAffinity", REQUIRED);
+        let avoided = avoided.iter().flat_map(|term| domains(term, &|other| term.matches(store, other))).collect();
         let mut forbidden = BTreeSet::new();
         for room in rooms {
             for other in &room.averse {

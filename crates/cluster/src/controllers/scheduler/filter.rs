@@ -19,6 +19,8 @@ pub enum Reason {
     Tainted,
     /// The pod wants another node.
     NotWanted,
+    /// Another pod has a port of the node that the pod wants.
+    PortTaken,
     /// It holds as many pods as it can.
     TooManyPods,
     /// Not enough left of a resource; whether the empty node would have enough.
@@ -39,7 +41,7 @@ impl Reason {
     /// Whether it would end if pods went away from the node.
     pub const fn ends_with_other_pods(&self) -> bool {
         match self {
-            Self::TooManyPods | Self::Uneven | Self::Repelled | Self::Repelling => true,
+            Self::PortTaken | Self::TooManyPods | Self::Uneven | Self::Repelled | Self::Repelling => true,
             Self::Insufficient(_, empty_is_enough) => *empty_is_enough,
             Self::Unschedulable | Self::Tainted | Self::NotWanted | Self::NoDomain | Self::Lonely => false,
         }
@@ -52,6 +54,7 @@ impl Reason {
             Self::Unschedulable
             | Self::Tainted
             | Self::NotWanted
+            | Self::PortTaken
             | Self::TooManyPods
             | Self::Insufficient(_, _)
             | Self::NoDomain => false,
@@ -65,6 +68,7 @@ impl fmt::Display for Reason {
             Self::Unschedulable => "node(s) were unschedulable",
             Self::Tainted => "node(s) had untolerated taint(s)",
             Self::NotWanted => "node(s) didn't match Pod's node affinity/selector",
+            Self::PortTaken => "node(s) didn't have free ports for the requested pod ports",
             Self::TooManyPods => "Too many pods",
             Self::Insufficient(resource, _) => return write!(f, "Insufficient {resource}"),
             Self::Uneven => "node(s) didn't match pod topology spread constraints",
@@ -90,6 +94,7 @@ pub fn accepts(store: &Store, rooms: &[Room], place: usize, pod: &Object) -> boo
 /// A pod, with what about all nodes matters to it.
 struct Question<'p> {
     pod: &'p Object,
+    ports: Vec<HostPort<'p>>,
     wanted: Amounts,
     spread: Spread,
     affinity: Affinity,
@@ -98,12 +103,17 @@ struct Question<'p> {
 impl<'p> Question<'p> {
     fn of(store: &Store, rooms: &[Room], pod: &'p Object) -> Self {
         let (spread, affinity) = (Spread::required(rooms, pod), Affinity::required(store, rooms, pod));
-        Self { pod, wanted: requests(pod), spread, affinity }
+        Self { pod, ports: host_ports(pod).collect(), wanted: requests(pod), spread, affinity }
     }
 
     fn refusal(&self, room: &Room) -> Vec<Reason> {
         if let Some(reason) = by_node(self.pod, &room.node) {
             return vec![reason];
+        }
+        let is_taken =
+            |port: &HostPort<'_>| room.pods.iter().flat_map(|pod| host_ports(pod)).any(|it| it.excludes(port));
+        if self.ports.iter().any(is_taken) {
+            return vec![Reason::PortTaken];
         }
         let lacking = lacks(room, &self.wanted);
         if !lacking.is_empty() {
@@ -111,6 +121,35 @@ impl<'p> Question<'p> {
         }
         self.spread.refuses(&room.node).or_else(|| self.affinity.refuses(room)).into_iter().collect()
     }
+}
+
+/// A port of the node that a pod wants for itself.
+#[derive(Clone, Copy, Debug)]
+struct HostPort<'o> {
+    number: i64,
+    protocol: &'o str,
+    /// `0.0.0.0` for all addresses.
+    address: &'o str,
+}
+
+impl HostPort<'_> {
+    fn excludes(&self, other: &HostPort<'_>) -> bool {
+        let all = "0.0.0.0";
+        (self.number, self.protocol) == (other.number, other.protocol)
+            && (self.address == other.address || self.address == all || other.address == all)
+    }
+}
+
+/// Those of the containers that run all the time.
+fn host_ports(pod: &Object) -> impl Iterator<Item = HostPort<'_>> {
+    let staying = pod.list("/spec/initContainers").iter().filter(|container| container["restartPolicy"] == "Always");
+    let containers = pod.list("/spec/containers").iter().chain(staying);
+    let ports = containers.flat_map(|container| container["ports"].as_array().into_iter().flatten());
+    ports.filter_map(|port| {
+        let text = |key: &str, none| port[key].as_str().filter(|text| !text.is_empty()).unwrap_or(none);
+        let number = port["hostPort"].as_i64().filter(|number| *number > 0)?;
+        Some(HostPort { number, protocol: text("protocol", "TCP"), address: text("hostIP", "0.0.0.0") })
+    })
 }
 
 /// What node and pod say about each other.

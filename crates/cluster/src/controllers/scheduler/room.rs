@@ -61,6 +61,14 @@ impl Amounts {
             *place = *place + amount;
         }
     }
+
+    /// At least as much of each.
+    fn raise(&mut self, least: &Self) {
+        for (resource, amount) in least.iter() {
+            let place = self.place(resource);
+            *place = amount.max(*place);
+        }
+    }
 }
 
 /// What counts for a pod that asks for nothing.
@@ -97,17 +105,28 @@ pub struct Room {
     pub(super) averse: Vec<Arc<Object>>,
 }
 
-/// What all containers of a pod ask for together.
+/// What a pod asks for: its containers together with those that come first and stay, or the most that is needed while one of
+/// those runs that only come first; what it says as a whole in place of that; and what it costs by itself.
 pub fn requests(pod: &Object) -> Amounts {
+    let of = |container: &Value| Amounts::of(&container["resources"]["requests"]);
     let mut sum = Amounts::default();
     for container in pod.list("/spec/containers") {
-        sum.add(&Amounts::of(&container["resources"]["requests"]));
+        sum.add(&of(container));
     }
+    let (mut staying, mut most) = (Amounts::default(), Amounts::default());
     for container in pod.list("/spec/initContainers") {
-        for (resource, amount) in Amounts::of(&container["resources"]["requests"]).iter() {
-            let most = sum.place(resource);
-            *most = amount.max(*most);
+        let mut meanwhile = of(container);
+        if container["restartPolicy"] == "Always" {
+            sum.add(&meanwhile);
+            staying.add(&meanwhile);
+        } else {
+            meanwhile.add(&staying);
+            most.raise(&meanwhile);
         }
+    }
+    sum.raise(&most);
+    for (resource, amount) in Amounts::of(pod.at("/spec/resources/requests")).iter() {
+        *sum.place(resource) = amount;
     }
     sum.add(&Amounts::of(pod.at("/spec/overhead")));
     sum

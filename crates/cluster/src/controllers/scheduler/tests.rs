@@ -43,6 +43,10 @@ fn asks(cpu: &str) -> Value {
     json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]})
 }
 
+fn port(port: Value) -> Value {
+    json!([{"name": "c", "ports": [port]}])
+}
+
 fn look(objects: impl IntoIterator<Item = Value>) -> Act {
     Scheduler.look(&store_of(objects), &waiting(), epoch())
 }
@@ -81,6 +85,29 @@ fn every_filter_refuses_in_its_own_words() {
             vec![plain("n"), pod("q", json!({"nodeName": "n", "containers": asks("3500m")["containers"]}))],
             asks("600m"),
             "1 Insufficient cpu",
+        ),
+        (
+            vec![plain("n"), pod("q", json!({"nodeName": "n", "containers": port(json!({"hostPort": 80}))}))],
+            json!({"containers": port(json!({"hostPort": 80, "protocol": "TCP", "hostIP": "127.0.0.1"}))}),
+            "1 node(s) didn't have free ports for the requested pod ports",
+        ),
+        (
+            vec![
+                plain("n"),
+                pod("q", json!({"nodeName": "n", "containers": port(json!({"hostPort": 80, "hostIP": "127.0.0.1"}))})),
+            ],
+            json!({"containers": port(json!({"hostPort": 80}))}),
+            "1 node(s) didn't have free ports for the requested pod ports",
+        ),
+        (
+            vec![plain("n"), pod("q", json!({"nodeName": "n", "containers": port(json!({"hostPort": 80}))}))],
+            json!({"containers": port(json!({"hostPort": 80, "protocol": "UDP"}))}),
+            "n",
+        ),
+        (
+            vec![plain("n"), pod("q", json!({"nodeName": "n", "containers": port(json!({"containerPort": 80}))}))],
+            json!({"containers": port(json!({"containerPort": 80}))}),
+            "n",
         ),
         (vec![full, on("n", "q")], asks("5"), "1 Insufficient cpu, 1 Too many pods"),
         (vec![plain("n"), on("n", "web")], json!({"affinity": affinity("podAntiAffinity", "x", "web")}), "n"),
@@ -331,4 +358,71 @@ async fn a_pod_waits_until_there_is_room_and_its_condition_keeps_its_time() {
     world.wait(0.1).await;
     assert_eq!(world.get(&key).node(), "n");
     assert_eq!(condition(&world)["status"], "True");
+}
+
+#[test]
+fn a_pod_asks_for_what_it_needs_at_one_time() {
+    let container = |cpu: &str, stays: bool| {
+        let mut container = json!({"name": cpu, "resources": {"requests": {"cpu": cpu}}});
+        if stays {
+            container["restartPolicy"] = json!("Always");
+        }
+        container
+    };
+    let first = |cpu: &str| container(cpu, false);
+    let sidecar = |cpu: &str| container(cpu, true);
+    for (spec, expected) in [
+        (json!({"containers": [first("1"), first("2")]}), "3"),
+        (json!({"containers": [first("1")], "initContainers": [first("2"), first("3")]}), "3"),
+        (json!({"containers": [first("4")], "initContainers": [first("3")]}), "4"),
+        // What stays is there all the time, and from its turn on while others come first.
+        (json!({"containers": [first("1")], "initContainers": [sidecar("2")]}), "3"),
+        (json!({"containers": [first("1")], "initContainers": [sidecar("2"), first("3")]}), "5"),
+        (json!({"containers": [first("1")], "initContainers": [first("3"), sidecar("1")]}), "3"),
+        (json!({"containers": [first("1")], "overhead": {"cpu": "500m"}}), "1500m"),
+        (json!({"containers": [first("1")], "resources": {"requests": {"cpu": "7"}}, "overhead": {"cpu": "1"}}), "8"),
+    ] {
+        let asked = requests(&Object::from(json!({"spec": spec})));
+        assert_eq!(asked.cpu, crate::quantity::Quantity::of(&json!(expected)), "{spec}");
+    }
+}
+
+#[test]
+fn company_is_a_pod_that_all_terms_select_in_any_of_the_namespaces() {
+    let key = "topology.kubernetes.io/zone";
+    let term = |labels: Value, more: Value| {
+        let mut term = json!({"topologyKey": key, "labelSelector": {"matchLabels": labels}});
+        more.as_object().unwrap().iter().for_each(|(key, value)| term[key] = value.clone());
+        term
+    };
+    let asking = |which: &str, terms: Value| {
+        pod("p", json!({"affinity": {which: {"requiredDuringSchedulingIgnoredDuringExecution": terms}}}))
+    };
+    let labelled = |name: &str, labels: Value| {
+        let mut pod = on("n", name);
+        pod["metadata"]["labels"] = labels;
+        pod
+    };
+    let both = json!([term(json!({"x": "1"}), json!({})), term(json!({"y": "1"}), json!({}))]);
+    let (x, y) = (labelled("x", json!({"x": "1"})), labelled("y", json!({"y": "1"})));
+    let lonely = "p 0/1 nodes are available: 1 node(s) didn't match pod affinity rules";
+    let repelled = "p 0/1 nodes are available: 1 node(s) didn't match pod anti-affinity rules";
+    for (others, which, terms, expected) in [
+        (vec![x.clone(), y.clone()], "podAffinity", both.clone(), lonely),
+        (vec![labelled("z", json!({"x": "1", "y": "1"}))], "podAffinity", both.clone(), "p n"),
+        (vec![x.clone()], "podAntiAffinity", both, repelled),
+        (
+            vec![x.clone()],
+            "podAffinity",
+            json!([term(
+                json!({"x": "1"}),
+                json!({"namespaces": ["a"], "namespaceSelector": {"matchLabels": {"no": "where"}}})
+            )]),
+            "p n",
+        ),
+        (vec![x], "podAffinity", json!([term(json!({"x": "1"}), json!({"namespaces": ["b"]}))]), lonely),
+    ] {
+        let fate = fates(others.into_iter().chain([zone("n", "a"), asking(which, terms.clone())]));
+        assert_eq!(fate, [expected], "{terms}");
+    }
 }

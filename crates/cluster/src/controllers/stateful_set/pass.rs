@@ -92,9 +92,9 @@ impl Pass<'_> {
         let range = ordinals(self.set);
         let surplus: Vec<&&Member<'_>> =
             self.members.values().rev().filter(|pod| !range.contains(&pod.ordinal)).collect();
-        let unhealthy = |pod: &&&&Member<'_>| !is_healthy(pod.object);
-        // All that are to stay are healthy by now if there is an order, so the first unhealthy one is among these.
-        let first = surplus.iter().rev().find(unhealthy).map(|pod| pod.ordinal);
+        let unavailable = |pod: &&&&Member<'_>| !self.is_settled(pod.object);
+        // All that are to stay are available by now if there is an order, so the first that is not is among these.
+        let first = surplus.iter().rev().find(unavailable).map(|pod| pod.ordinal);
         let mut writes = Vec::new();
         for pod in &surplus {
             let going = pod.object.deletion().is_some();
@@ -112,7 +112,7 @@ impl Pass<'_> {
         if writes.is_empty() { Step::Done } else { Step::Write(vec![writes]) }
     }
 
-    /// Takes the highest pod of an old revision away, unless one above it is still unhealthy.
+    /// Takes the highest pod of an old revision away, unless one above it is not available yet.
     fn update(&self) -> Vec<Write> {
         if self.set.text("/spec/updateStrategy/type") == Some("OnDelete") {
             return Vec::new();
@@ -124,7 +124,7 @@ impl Pass<'_> {
             if old && pod.object.deletion().is_none() {
                 return vec![delete(pod.key, pod.object)];
             }
-            if !is_healthy(pod.object) {
+            if !self.is_settled(pod.object) {
                 return Vec::new();
             }
         }

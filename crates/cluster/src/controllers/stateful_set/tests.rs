@@ -41,7 +41,7 @@ fn owner() -> Value {
     json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": "db-uid", "controller": true})
 }
 
-/// A pod: `+` is ready, `-` is not, `x` is being deleted; then its revision.
+/// A pod: `+` is ready, `*` for an hour, `-` is not, `x` is being deleted; then its revision.
 fn pod(ordinal: i64, state: &str) -> Value {
     let (condition, image) = state.split_at(1);
     let mut pod = json!({
@@ -55,6 +55,9 @@ fn pod(ordinal: i64, state: &str) -> Value {
             {"type": "Ready", "status": if condition == "-" { "False" } else { "True" }, "lastTransitionTime": "2026-03-01T12:00:00Z"},
         ]},
     });
+    if condition == "*" {
+        pod["status"]["conditions"][0]["lastTransitionTime"] = json!("2026-03-01T11:00:00Z");
+    }
     if condition == "x" {
         pod["metadata"]["deletionTimestamp"] = json!("2026-03-01T12:00:30Z");
     }
@@ -141,6 +144,33 @@ fn pods_of_an_old_revision_are_replaced_from_the_highest_down_to_the_partition()
     assert_eq!(short(&look(broken(to(0)), &["1", "2"], &["+1", "+1", "-2"])), STATUS);
     assert_eq!(short(&look(broken(to(0)), &["1", "2"], &["-1", "-1", "+2"])), "delete Pod db-1");
     assert_eq!(short(&look(to(0), &["1", "2"], &["-1", "-1", "-1"])), STATUS);
+}
+
+#[test]
+fn who_is_ready_is_waited_for_until_it_was_so_for_long_enough() {
+    let patient = |mut set: Value| {
+        set["spec"]["minReadySeconds"] = json!(10);
+        set
+    };
+    let new = |set: &mut Value| set["spec"]["template"]["spec"]["containers"][0]["image"] = json!("2");
+    let both = |set: &mut Value| {
+        parallel(set);
+        new(set);
+    };
+    for (name, set, pods, expected) in [
+        ("one after the other", patient(set(2, |_| ())), vec!["+1"], STATUS),
+        ("the next", patient(set(2, |_| ())), vec!["*1"], "create Pod db-1"),
+        ("the first that is not available goes", patient(set(2, |_| ())), vec!["*1", "*1", "+1"], "delete Pod db-2"),
+        ("one above it waits", patient(set(2, |_| ())), vec!["*1", "*1", "+1", "+1"], STATUS),
+        ("an update", patient(set(3, new)), vec!["*1", "*1", "+2"], STATUS),
+        ("an update in parallel", patient(set(3, both)), vec!["*1", "*1", "+2"], STATUS),
+        ("the next in parallel", patient(set(3, both)), vec!["*1", "*1", "*2"], "delete Pod db-1"),
+        ("what nobody asks for", set(3, both), vec!["*1", "*1", "+2"], "delete Pod db-1"),
+    ] {
+        let is_new = set["spec"]["template"]["spec"]["containers"][0]["image"] == "2";
+        let revisions = if is_new { &["1", "2"][..] } else { &["1"] };
+        assert_eq!(short(&look(set, revisions, &pods)), expected, "{name}");
+    }
 }
 
 #[test]
