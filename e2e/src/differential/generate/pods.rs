@@ -1,7 +1,7 @@
 //! The life of pods: created in all shapes, bound, reported on, patched, deleted with and without time.
 
 use embedded_cluster::resource::Kind;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::step::{MERGE, STRATEGIC, Sent, collection};
 use super::mixed::deletion;
@@ -11,12 +11,34 @@ use super::{Draft, path_of};
 
 const LENGTH: usize = 65;
 
+/// A pod that says by its own labels which others it means.
+fn by_own_labels() -> Value {
+    let term = json!({
+        "topologyKey": "zone", "labelSelector": {"matchLabels": {"a": "b"}}, "matchLabelKeys": ["x", "none"],
+        "mismatchLabelKeys": ["y"],
+    });
+    let spread = json!({
+        "maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}, "matchLabelKeys": ["x"],
+    });
+    json!({
+        "metadata": {"name": "own", "labels": {"x": "1", "y": "2"}},
+        "spec": {
+            "affinity": {
+                "podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": term}]},
+                "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]},
+            },
+            "topologySpreadConstraints": [spread], "containers": [{"name": "c", "image": "i"}],
+        },
+    })
+}
+
 pub(super) fn draft(draft: &mut Draft) {
     let row = Kind::Pod.resource();
     for name in ["a", "b"] {
         let pod = object(&mut draft.chance, Kind::Pod, name);
         draft.create(Kind::Pod, pod);
     }
+    draft.post("create", collection(row) + "?dryRun=All", by_own_labels());
     while draft.steps.len() < LENGTH {
         let name = draft.name(Kind::Pod);
         let path = path_of(row, &name);
