@@ -15,6 +15,7 @@ pub mod expect;
 pub mod fault;
 pub mod fleet;
 pub mod judge;
+mod panics;
 pub mod plan;
 pub mod play;
 pub mod process;

@@ -75,7 +75,7 @@ impl Doors {
         let Some((number, Door { admission, is_ready: _, dead })) = door else {
             return Err("connection refused".to_owned());
         };
-        let reply = self.requests.carry(ADMIT, number, &dead, admission.answer(&review)).await;
+        let reply = self.requests.carry(ADMIT, number, &dead, || admission.answer(&review)).await;
         reply.map(|reply| Bytes::from(reply.body)).ok_or_else(|| "connection reset".to_owned())
     }
 }
@@ -86,7 +86,7 @@ impl PeerTransport for Doors {
         Box::pin(async move {
             let number = self.open.lock().doors.keys().find(|number| identity(**number) == leader).copied()?;
             let Door { admission, is_ready: _, dead } = self.open.lock().doors.get(&number)?.clone();
-            let reply = self.requests.carry(ASK, number, &dead, admission.answer_as_leader(&review)).await??;
+            let reply = self.requests.carry(ASK, number, &dead, || admission.answer_as_leader(&review)).await??;
             Some(LeadersAnswer { body: reply.body.into(), seat: reply.seat })
         })
     }
@@ -140,13 +140,14 @@ impl Process {
         }
     }
 
-    /// The sum of a metric over all its series.
-    pub fn metric(&self, name: &str) -> f64 {
+    /// The sum of a metric over all its series; absent, there is none of this name.
+    pub fn metric(&self, name: &str) -> Option<f64> {
         let text = self.metrics.encode();
         let samples = text
             .lines()
             .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{')));
-        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        let values = samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
     }
 }
 
