@@ -1,10 +1,10 @@
 //! Holds every act of Spotalis against rules of its own, at the moment at which it is sent.
 //!
 //! It sees the store as it is, not what a process believes; it shares no line with the decisions that it judges. A process
-//! sees the store late, so an act is right if in one state of the last [`LAG`] all was as it should be, or of as long as its
-//! process was not told; but in none from before an eviction of its own that it knows was done. What becomes of the act does
-//! not matter: a wrong one that is lost or refused is wrong. Letters and numbers in messages are those of the properties in
-//! `docs/explanation/simulation.md`.
+//! sees the store late, so an act is right if it is right by a wish and by pods as they were within the last [`LAG`], or
+//! within as long as its process was not told; but by no pods from before an eviction of its own that it knows was done. What
+//! becomes of the act does not matter: a wrong one that is lost or refused is wrong. Letters and numbers in messages are
+//! those of the properties in `docs/explanation/simulation.md`.
 
 mod facts;
 
@@ -37,8 +37,9 @@ const ABANDONED: SignedDuration = SignedDuration::from_mins(5);
 /// What an instance may write, and nothing else.
 const WRITES: [&str; 6] =
     ["create pods/eviction", "patch pods", "create leases", "patch leases", "create events", "patch events"];
-/// What a move is decided by.
-const DECISIVE: [&str; 6] = ["pods", "nodes", "namespaces", "replicasets", "deployments", "statefulsets"];
+/// What says what is wanted, and what says what there is. One may be known late, and the other at once.
+const WISHES: [&str; 3] = ["namespaces", "deployments", "statefulsets"];
+const PODS: [&str; 2] = ["pods", "nodes"];
 
 /// What the judge goes by.
 #[derive(Clone, Debug)]
@@ -111,6 +112,13 @@ struct State {
     changes: u64,
     /// When anything but a Lease changed last.
     stirred: Timestamp,
+}
+
+/// Of what time what a process knows may be: no state that ended before counts.
+#[derive(Clone, Copy, Debug)]
+struct Horizon {
+    wish: Timestamp,
+    pods: Timestamp,
 }
 
 /// A rule about a pod, as it is in one state of its workload: property, objection, whether it holds.
@@ -186,10 +194,11 @@ impl Judge {
         let mut state = self.state.lock();
         let now = self.cluster.now();
         let body = || -> Value { serde_json::from_slice(body).unwrap_or_default() };
-        let age = || self.requests.age(call.process, &DECISIVE, LAG) + LAG;
+        let since = |resources: &[&str]| now - self.requests.age(call.process, resources, LAG) - LAG;
+        let horizon = || Horizon { wish: since(&WISHES), pods: since(&PODS) };
         match call.site.as_str() {
-            "create pods/eviction" => state.judge_eviction(call, &body(), now, now - age()),
-            "patch pods" => state.judge_seating(call, &body(), now, now - age()),
+            "create pods/eviction" => state.judge_eviction(call, &body(), now, horizon()),
+            "patch pods" => state.judge_seating(call, &body(), now, horizon()),
             _ if call.is_write() && !WRITES.contains(&call.site.as_str()) => {
                 let wrong = format!(
                     "{now} P15: process {} asks to {} {}/{}",
@@ -331,25 +340,28 @@ impl State {
         }
     }
 
-    /// The states of a workload that a process may have seen: those that lasted longer than until then, the newest last.
-    fn seen(&self, workload: &Workload, since: Timestamp) -> impl DoubleEndedIterator<Item = &Facts> {
+    /// The states of a workload that lasted longer than until then, the newest last.
+    fn states(&self, workload: &Workload, since: Timestamp) -> impl DoubleEndedIterator<Item = &Facts> + Clone {
         let past = self.past.get(workload);
         let ended = past.map_or(0, |past| past.iter().skip(1).take_while(|(began, _)| *began <= since).count());
         past.into_iter().flat_map(move |past| past.range(ended..)).map(|(_, facts)| facts)
     }
 
-    /// What is wrong with an act on this pod: nothing, if in one of those states all rules hold; otherwise what is wrong in
-    /// that in which least is.
+    /// What is wrong with an act on this pod: nothing, if all rules hold in what its process may believe; otherwise what is
+    /// wrong where least is, and there in what is newest.
     fn objections(
         &self,
         workload: &Workload,
         uid: &str,
-        since: Timestamp,
+        horizon: Horizon,
         rules: &[Rule<'_>],
     ) -> Vec<(&'static str, String)> {
-        let with_pod = self.seen(workload, since).filter_map(|facts| Some((facts, facts.pod(uid)?)));
-        let broken = with_pod.rev().map(|(facts, pod)| {
-            let broken = rules.iter().filter(|(_, _, holds)| !holds(facts, pod));
+        let pods = self.states(workload, horizon.pods).rev().filter(|facts| facts.pod(uid).is_some());
+        let beliefs =
+            self.states(workload, horizon.wish).rev().flat_map(|wish| pods.clone().map(|pods| wish.with_pods_of(pods)));
+        let broken = beliefs.map(|facts| {
+            let pod = facts.pod(uid).expect("only states with the pod");
+            let broken = rules.iter().filter(|(_, _, holds)| !holds(&facts, pod));
             broken.map(|(property, why, _)| (*property, format!("{why}: {facts}"))).collect::<Vec<_>>()
         });
         broken.min_by_key(Vec::len).unwrap_or_else(|| vec![("P4", "it is no pod of the workload any more".to_owned())])
@@ -365,13 +377,13 @@ impl State {
     fn judge_steering(&mut self, workload: &Workload, pod: &Object, now: Timestamp) {
         let steered = facts::steered_to(pod);
         let Some(facts) = self.past.get(workload).and_then(|past| past.back()).map(|(_, facts)| facts) else { return };
-        let is_new = self.seen(workload, now - LAG).any(|before| before.wish() != facts.wish());
+        let is_new = self.states(workload, now - LAG).any(|before| before.wish() != facts.wish());
         if !is_new && facts.has_too_many(steered) {
             self.wrongs.push(format!("{now} P8: {} is steered to {steered:?}: {facts}", pod.name()));
         }
     }
 
-    fn judge_eviction(&mut self, call: &Call, body: &Value, now: Timestamp, since: Timestamp) {
+    fn judge_eviction(&mut self, call: &Call, body: &Value, now: Timestamp, horizon: Horizon) {
         let fence = &body["deleteOptions"]["preconditions"];
         let mut wrongs = Vec::new();
         if !fence["resourceVersion"].is_null() {
@@ -383,9 +395,9 @@ impl State {
             Some((_, None)) => wrongs.push(("P4", "it belongs to no workload".to_owned())),
             Some((uid, Some(workload))) => {
                 let done = self.known_to_be_done(call.process, &workload);
-                let seen_since = done.map_or(since, |done| since.max(done));
-                wrongs.extend(self.objections(&workload, uid, seen_since, &EVICTION));
-                wrongs.extend(self.objections_to_pace(&workload, call.process, now, since));
+                let seen = Horizon { pods: done.map_or(horizon.pods, |done| horizon.pods.max(done)), ..horizon };
+                wrongs.extend(self.objections(&workload, uid, seen, &EVICTION));
+                wrongs.extend(self.objections_to_pace(&workload, call.process, now, horizon));
                 self.asked.insert(
                     call.number,
                     Request {
@@ -428,11 +440,11 @@ impl State {
         workload: &Workload,
         process: u32,
         now: Timestamp,
-        since: Timestamp,
+        horizon: Horizon,
     ) -> Vec<(&'static str, String)> {
         let mut wrongs = Vec::new();
         // What nobody waited for any more when it was done, one has to see first.
-        let counts = |(at, was_awaited): &(Timestamp, bool)| *was_awaited || *at <= since;
+        let counts = |(at, was_awaited): &(Timestamp, bool)| *was_awaited || *at <= horizon.pods;
         let of_it = self.asked.values().filter(|request| request.workload == *workload);
         let last = of_it.clone().filter_map(|request| request.accepted).filter(counts).map(|(at, _)| at).max();
         // What is read off the pods has whole seconds.
@@ -465,7 +477,7 @@ impl State {
 
     /// A slot may be written, with the cost that goes with it, on a pod of an opted-in Deployment at rest, if the slot is of
     /// its type, and over no cost of others.
-    fn judge_seating(&mut self, call: &Call, body: &Value, now: Timestamp, since: Timestamp) {
+    fn judge_seating(&mut self, call: &Call, body: &Value, now: Timestamp, horizon: Horizon) {
         let mut wrongs = Vec::new();
         let metadata = &body["metadata"];
         if !metadata["uid"].is_string() || !metadata["resourceVersion"].is_string() {
@@ -494,7 +506,7 @@ impl State {
                     ("P4", "its workload is not at rest", &|facts, _| facts.is_at_rest()),
                     ("P4", "it is of the other type than that slot", &|facts, pod| facts.has_slot_for(pod, slot)),
                 ];
-                wrongs.extend(self.objections(&workload, uid, since, &rules));
+                wrongs.extend(self.objections(&workload, uid, horizon, &rules));
             }
         }
         wrongs.extend(self.objections_to_leader(call.process));

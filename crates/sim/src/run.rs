@@ -379,7 +379,7 @@ impl Run {
             let told = self.judge.is_told(workload, reason);
             (!told).then(|| format!("P16: no {reason} is told of {name}: {facts}"))
         };
-        if facts.ready < facts.replicas {
+        if facts.ready() < facts.replicas {
             return Some(format!("P10: {name} is not ready: {facts}"));
         }
         if facts.invalid {

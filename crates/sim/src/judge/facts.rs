@@ -79,8 +79,6 @@ pub struct Facts {
     pub replicas: u32,
     /// No rollout, not paused.
     pub is_settled: bool,
-    /// Active pods that are ready.
-    pub ready: u32,
     floor: Floor,
     rounding: Rounding,
     /// All its pods are to be of one revision.
@@ -181,13 +179,22 @@ impl Facts {
             asked,
             replicas,
             is_settled: is_settled(object, replicas),
-            ready: count(&pods, |pod| pod.ready),
             floor: parsed_floor.unwrap_or(Floor::Count(0)),
             rounding,
             is_uniform: is_uniform(store, object),
             is_stateful: workload.kind == Kind::StatefulSet,
             pods,
         })
+    }
+
+    /// What somebody believes who sees this wish and those pods.
+    pub(super) fn with_pods_of(&self, other: &Self) -> Self {
+        Self { pods: other.pods.clone(), ..self.clone() }
+    }
+
+    /// Active pods that are ready.
+    pub fn ready(&self) -> u32 {
+        count(&self.pods, |pod| pod.ready)
     }
 
     /// How many of so many are wanted on spot: the formula of the documentation.
@@ -319,7 +326,7 @@ impl Facts {
 
     /// Whether all replicas are there, exact and ready: only then is anybody given another slot.
     pub(super) fn is_at_rest(&self) -> bool {
-        let all = self.pods.len() == self.replicas as usize && self.ready == self.replicas;
+        let all = self.pods.len() == self.replicas as usize && self.ready() == self.replicas;
         all && !self.invalid
             && self.is_settled
             && self.moves_from(Capacity::Spot) + self.moves_from(Capacity::OnDemand) == 0
@@ -355,7 +362,7 @@ impl fmt::Display for Facts {
             of(Capacity::Spot),
             of(Capacity::OnDemand),
             of(Capacity::Unknown),
-            self.ready
+            self.ready()
         )
     }
 }
