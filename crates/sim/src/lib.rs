@@ -25,6 +25,7 @@ pub mod requests;
 pub mod run;
 pub mod scenario;
 pub mod shrink;
+mod standstill;
 pub mod summary;
 pub mod trace;
 pub mod whatif;

@@ -171,6 +171,8 @@ pub enum Event {
     CutOff(u32, u32),
     /// The same, and it hears nothing.
     Silence(u32, u32),
+    /// Nothing of a process runs for so many seconds.
+    StandStill(u32, u32),
 }
 
 /// Longer than Spotalis waits for anything where all is as it should be: the longest is ten minutes.
@@ -260,7 +262,10 @@ impl Plan {
     /// Whether reviews reach the webhook all the time.
     pub fn is_undisturbed(&self) -> bool {
         let disturbs = |event: &Event| {
-            matches!(event, Event::Replace(_) | Event::Crash(_) | Event::CutOff(..) | Event::Silence(..))
+            matches!(
+                event,
+                Event::Replace(_) | Event::Crash(_) | Event::CutOff(..) | Event::Silence(..) | Event::StandStill(..)
+            )
         };
         self.faults.are_none() && self.head_start.is_some() && !self.events.iter().any(|(_, event)| disturbs(event))
     }
@@ -335,7 +340,7 @@ fn floor(chance: &mut Chance) -> String {
 
 fn event(chance: &mut Chance, workloads: &[Workload]) -> Event {
     let name = chance.pick(workloads).name.clone();
-    match chance.between(0, 23) {
+    match chance.between(0, 24) {
         0..=2 => Event::Scale(name, chance.between(0, MOST_REPLICAS)),
         3 => Event::Restart(name, chance.between(0, 999)),
         4 | 5 | 17 | 18 => Event::Percentage(name, chance.percent(90).then(|| share(chance))),
@@ -351,6 +356,7 @@ fn event(chance: &mut Chance, workloads: &[Workload]) -> Event {
         14 => Event::Replace(chance.between(0, 2)),
         15 => Event::CutOff(chance.between(0, 2), chance.between(2, 60)),
         21 => Event::Silence(chance.between(0, 2), chance.between(2, 60)),
+        24 => Event::StandStill(chance.between(0, 2), chance.between(2, 40)),
         23 => Event::Keep(name, chance.between(0, 11)),
         _ => Event::Crash(chance.between(0, 2)),
     }

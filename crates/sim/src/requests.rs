@@ -100,9 +100,14 @@ impl Requests {
     /// A process reaches nobody and is reached by nobody for that long: its requests are refused at once, or, if nobody says
     /// so, answered by nobody. Its watches are silent, and go on afterwards.
     pub fn cut_off(&self, process: u32, length: Duration, silent: bool) {
+        self.0.lock().cut_off.insert(process, CutOff { until: Instant::now() + length, silent });
+        self.is_deaf(process, length);
+    }
+
+    /// A process hears of nothing for that long.
+    pub(crate) fn is_deaf(&self, process: u32, length: Duration) {
         let now = Instant::now();
         let mut state = self.0.lock();
-        state.cut_off.insert(process, CutOff { until: now + length, silent });
         state.delays.push(Delay { process, resource: None, since: now, until: Some(now + length), lag: None });
         state.disturb(length);
     }

@@ -279,6 +279,11 @@ impl Run {
             }
             Event::CutOff(number, seconds) => self.cut_off(*number, *seconds, false),
             Event::Silence(number, seconds) => self.cut_off(*number, *seconds, true),
+            Event::StandStill(number, seconds) => {
+                if let Some(process) = self.chosen(*number).and_then(|number| self.processes.get(&number)) {
+                    process.stand_still(Duration::from_secs((*seconds).into()));
+                }
+            }
         }
         false
     }
