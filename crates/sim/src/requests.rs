@@ -171,6 +171,11 @@ impl Requests {
         self.0.lock().happened.clone()
     }
 
+    /// Whether anything went wrong with a request to this site.
+    pub(crate) fn has_met(&self, site: &str) -> bool {
+        self.0.lock().happened.iter().any(|(call, _)| call.site == site)
+    }
+
     /// All requests so far.
     pub fn calls(&self) -> Vec<Call> {
         self.0.lock().calls.clone()

@@ -381,7 +381,8 @@ impl Run {
     fn what_is_wrong(&self, workload: &judge::Workload, facts: &Facts) -> Option<String> {
         let name = &workload.name;
         let untold = |reason: &str| {
-            let told = self.judge.is_told(workload, reason);
+            // One that was refused or lost on its way is not told again, as everybody's.
+            let told = self.judge.is_told(workload, reason) || self.world.doors.requests().has_met("create events");
             (!told).then(|| format!("P16: no {reason} is told of {name}: {facts}"))
         };
         if facts.ready() < facts.replicas {

@@ -84,6 +84,7 @@ struct Written {
     expect: Vec<Spanned<WrittenExpectation>>,
     #[serde(default)]
     only_embedded: Option<String>,
+    differs: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -128,7 +129,7 @@ pub(crate) fn not_understood(error: &serde_saphyr::Error) -> Mistake {
 
 impl Written {
     fn check(self, name: &str) -> Result<Scenario, Vec<Mistake>> {
-        let Self { about, lasts, spotalis, nodes, workloads, objects, events, expect, only_embedded } = self;
+        let Self { about, lasts, spotalis, nodes, workloads, objects, events, expect, only_embedded, differs } = self;
         let mut mistakes = Vec::new();
         let mut wrong = |place: Location, what: String| mistakes.push(Mistake { place: place.into(), what });
 
@@ -221,6 +222,7 @@ impl Written {
             events,
             expect: kept,
             only_embedded,
+            differs,
         })
     }
 }

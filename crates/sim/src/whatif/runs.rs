@@ -142,6 +142,7 @@ fn scenario(question: &Question, seed: u64) -> Scenario {
         events: events(SPOT, fleet.spot, &trace.nodes(fleet.spot, Scale::Nodes), trace.gap),
         expect: Vec::new(),
         only_embedded: None,
+        differs: None,
     }
 }
 

@@ -58,9 +58,11 @@ events:
 expect:
   - {from: 1m, until: 2m, workload: db, ready: {min: 2}}
 onlyEmbedded: it is long
+differs: it is a race
 ";
     let scenario = read(text).unwrap();
-    let Scenario { name, about, lasts, spotalis, nodes, workloads, objects, events, expect, only_embedded } = scenario;
+    let Scenario { name, about, lasts, spotalis, nodes, workloads, objects, events, expect, only_embedded, differs } =
+        scenario;
     assert_eq!((name.as_str(), about.as_str(), lasts), ("trial", "Everything at once.", Duration::from_mins(90)));
     assert_eq!((spotalis.replicas, spotalis.settings["controller.cooldown"].as_str()), (3, "5s"));
     assert_eq!((nodes[0].capacity, nodes[0].back_after), (Capacity::Spot, Some(Duration::from_secs(90))));
@@ -74,7 +76,7 @@ onlyEmbedded: it is long
     assert_eq!(events[0].at, Duration::from_secs(90), "in order of time");
     assert_eq!(events[1].happening, Happening::Spotalis(Turn::Kill));
     assert_eq!(expect[0].line, 15, "it knows its line");
-    assert_eq!(only_embedded.as_deref(), Some("it is long"));
+    assert_eq!((only_embedded.as_deref(), differs.as_deref()), (Some("it is long"), Some("it is a race")));
 }
 
 #[test]
