@@ -5,10 +5,11 @@
 //! It checks nothing and decides nothing. Who may write what, and whether a precondition holds, is decided before.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::object::Object;
@@ -66,17 +67,56 @@ pub fn at_revision(object: &Object, revision: u64) -> Arc<Object> {
 /// A namespace, and a label with its value.
 type Label = (Arc<str>, String, String);
 
+/// Objects by something that they have in common. They are in it themselves: controllers walk through thousands of them, and a
+/// look-up for each would be most of their work.
+type Index<K> = BTreeMap<K, BTreeMap<Key, Arc<Object>>>;
+
+/// What pods are alike in that are counted together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Alike {
+    /// Whether they came to their end.
+    pub is_over: bool,
+    /// Whether they are being deleted.
+    pub is_ending: bool,
+    /// Since when they are ready, if they are.
+    pub ready_since: Option<Timestamp>,
+    /// Their labels, as JSON.
+    labels: String,
+}
+
+impl Alike {
+    fn of(pod: &Object) -> Self {
+        Self {
+            is_over: pod.is_over(),
+            is_ending: pod.deletion().is_some(),
+            ready_since: pod.ready_since(),
+            labels: pod.at("/metadata/labels").to_string(),
+        }
+    }
+}
+
+/// Pods of one controller that are alike.
+#[derive(Clone, Debug)]
+pub struct Crowd {
+    /// How many they are.
+    pub count: usize,
+    /// One of them, as it was when it came to them: what they are alike in holds of it.
+    pub one: Arc<Object>,
+}
+
 /// All objects.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     revision: u64,
     objects: BTreeMap<Key, Arc<Object>>,
     /// The objects that name an owner, by its UID; under the empty one those that have no controller.
-    owned: BTreeMap<Arc<str>, BTreeSet<Key>>,
+    owned: Index<Arc<str>>,
     /// The pods on a node, by its name; under the empty name those that are on none.
-    placed: BTreeMap<Arc<str>, BTreeSet<Key>>,
+    placed: Index<Arc<str>>,
     /// The pods that have a label, by their namespace.
-    labelled: BTreeMap<Label, BTreeSet<Key>>,
+    labelled: Index<Label>,
+    /// The pods of each controller, by its UID.
+    crowds: BTreeMap<Arc<str>, BTreeMap<Alike, Crowd>>,
     log: VecDeque<Change>,
     /// Changes up to this revision are forgotten.
     compacted: u64,
@@ -112,45 +152,47 @@ impl Store {
 
     /// The objects that name the owner with this UID, as its controller or not.
     pub fn owned_by(&self, uid: &str) -> impl Iterator<Item = (&Key, &Arc<Object>)> {
-        self.indexed(self.owned.get(uid).filter(|_| !uid.is_empty()))
+        self.owned.get(uid).filter(|_| !uid.is_empty()).into_iter().flatten()
+    }
+
+    /// The pods that the object with this UID controls, those together that are alike. Who counts thousands of them whenever one
+    /// changes counts few crowds.
+    pub fn crowds(&self, uid: &str) -> impl Iterator<Item = (&Alike, &Crowd)> {
+        self.crowds.get(uid).into_iter().flatten()
     }
 
     /// The pods on a node; of the empty name, those that are on none.
     pub fn pods_on(&self, node: &str) -> impl Iterator<Item = (&Key, &Arc<Object>)> {
-        self.indexed(self.placed.get(node))
+        self.placed.get(node).into_iter().flatten()
     }
 
     /// The objects of a kind in a namespace that have no controller.
     pub fn uncontrolled(&self, kind: Kind, namespace: &str) -> impl Iterator<Item = &Arc<Object>> {
         let from = Key::new(kind, namespace, "");
-        let keys = self.owned.get("").into_iter().flat_map(move |keys| keys.range(from.clone()..));
-        let ours = move |key: &&Key| key.kind == kind && *key.namespace == *namespace;
-        keys.take_while(ours).filter_map(|key| self.objects.get(key))
+        let all = self.owned.get("").into_iter().flat_map(move |objects| objects.range(from.clone()..));
+        let ours = move |key: &Key| key.kind == kind && *key.namespace == *namespace;
+        all.take_while(move |(key, _)| ours(key)).map(|(_, object)| object)
     }
 
     /// The pods of a namespace that a `LabelSelector` selects.
     pub fn selected<'s>(&'s self, namespace: &str, selector: &'s Value) -> impl Iterator<Item = &'s Arc<Object>> {
         let label = selector["matchLabels"].as_object().and_then(|labels| labels.iter().next());
-        let keys = label.and_then(|(key, value)| {
+        let labelled = label.and_then(|(key, value)| {
             self.labelled.get(&(namespace.into(), key.clone(), value.as_str().unwrap_or_default().to_owned()))
         });
-        let by_label = keys.into_iter().flatten().filter_map(|key| self.objects.get(key));
+        let by_label = labelled.into_iter().flat_map(BTreeMap::values);
         let others = label.is_none().then(|| self.list(Kind::Pod, Some(namespace))).into_iter().flatten();
         by_label.chain(others).filter(|pod| selects(selector, pod.at("/metadata/labels")))
     }
 
-    fn indexed<'s>(&'s self, keys: Option<&'s BTreeSet<Key>>) -> impl Iterator<Item = (&'s Key, &'s Arc<Object>)> {
-        keys.into_iter().flatten().filter_map(|key| self.objects.get_key_value(key))
-    }
-
-    fn index(&mut self, key: &Key, object: &Object) {
+    fn index(&mut self, key: &Key, object: &Arc<Object>) {
         for owner in named(object) {
-            self.owned.entry(owner.into()).or_default().insert(key.clone());
+            keep(&mut self.owned, owner.into(), key, object);
         }
         if key.kind == Kind::Pod {
-            self.placed.entry(object.node().into()).or_default().insert(key.clone());
+            keep(&mut self.placed, object.node().into(), key, object);
             for label in labels(key, object) {
-                self.labelled.entry(label).or_default().insert(key.clone());
+                keep(&mut self.labelled, label, key, object);
             }
         }
     }
@@ -167,17 +209,41 @@ impl Store {
         }
     }
 
+    fn recount(&mut self, before: Option<&Object>, after: Option<&Arc<Object>>) {
+        let (was, is) = (before.and_then(crowd_of), after.and_then(|pod| crowd_of(pod)));
+        if was == is {
+            return;
+        }
+        if let Some((uid, alike)) = was
+            && let Some(crowds) = self.crowds.get_mut(uid)
+        {
+            if let Some(crowd) = crowds.get_mut(&alike).filter(|crowd| crowd.count > 1) {
+                crowd.count -= 1;
+            } else {
+                crowds.remove(&alike);
+            }
+            if crowds.is_empty() {
+                self.crowds.remove(uid);
+            }
+        }
+        if let Some(((uid, alike), pod)) = is.zip(after) {
+            let crowd = self.crowds.entry(uid.into()).or_default().entry(alike);
+            crowd.or_insert_with(|| Crowd { count: 0, one: pod.clone() }).count += 1;
+        }
+    }
+
     /// Stores an object with the next revision as its `resourceVersion`, in place of what was there.
     pub fn put(&mut self, key: Key, mut object: Value) -> Arc<Object> {
         self.revision += 1;
         object["metadata"]["resourceVersion"] = Value::String(self.revision.to_string());
         let object = Arc::new(Object::from(object));
         let before = self.objects.insert(key.clone(), object.clone());
-        if before.as_ref().is_none_or(|before| !is_indexed_alike(before, &object)) {
-            if let Some(before) = &before {
-                self.unindex(&key, before);
-            }
-            self.index(&key, &object);
+        if let Some(before) = before.as_ref().filter(|before| !is_indexed_alike(before, &object)) {
+            self.unindex(&key, before);
+        }
+        self.index(&key, &object);
+        if key.kind == Kind::Pod {
+            self.recount(before.as_deref(), Some(&object));
         }
         self.log.push_back(Change { revision: self.revision, key, before, after: Some(object.clone()) });
         object
@@ -187,6 +253,9 @@ impl Store {
     pub fn remove(&mut self, key: &Key) -> Option<Arc<Object>> {
         let before = self.objects.remove(key)?;
         self.unindex(key, &before);
+        if key.kind == Kind::Pod {
+            self.recount(Some(&before), None);
+        }
         self.revision += 1;
         let last = at_revision(&before, self.revision);
         self.log.push_back(Change { revision: self.revision, key: key.clone(), before: Some(before), after: None });
@@ -266,21 +335,30 @@ fn named(object: &Object) -> impl Iterator<Item = &str> {
     object.owners().map(|owner| owner.uid).chain(uncontrolled)
 }
 
+/// The controller of a pod, and what it is counted as.
+fn crowd_of(pod: &Object) -> Option<(&str, Alike)> {
+    pod.controlled_by().map(|uid| (uid, Alike::of(pod)))
+}
+
 fn labels(key: &Key, object: &Object) -> impl Iterator<Item = Label> {
     let labels = object.at("/metadata/labels").as_object().into_iter().flatten();
     labels.map(|(label, value)| (key.namespace.clone(), label.clone(), value.as_str().unwrap_or_default().to_owned()))
 }
 
-/// Most changes are of the status, and leave all indexes as they are.
+/// Most changes are of the status, and leave an object where it is in all indexes.
 fn is_indexed_alike(before: &Object, after: &Object) -> bool {
     let parts = ["/metadata/ownerReferences", "/metadata/labels", "/spec/nodeName"];
     parts.iter().all(|part| before.at(part) == after.at(part))
 }
 
-fn forget<K: Ord + Borrow<Q>, Q: Ord + ?Sized>(index: &mut BTreeMap<K, BTreeSet<Key>>, of: &Q, key: &Key) {
-    if let Some(keys) = index.get_mut(of) {
-        keys.remove(key);
-        if keys.is_empty() {
+fn keep<K: Ord>(index: &mut Index<K>, of: K, key: &Key, object: &Arc<Object>) {
+    index.entry(of).or_default().insert(key.clone(), object.clone());
+}
+
+fn forget<K: Ord + Borrow<Q>, Q: Ord + ?Sized>(index: &mut Index<K>, of: &Q, key: &Key) {
+    if let Some(objects) = index.get_mut(of) {
+        objects.remove(key);
+        if objects.is_empty() {
             index.remove(of);
         }
     }
@@ -385,6 +463,37 @@ mod tests {
         assert_eq!((store.uncontrolled(Kind::Pod, "a").count(), store.uncontrolled(Kind::Pod, "b").count()), (2, 0));
         store.remove(&Key::new(Kind::Pod, "a", "z"));
         assert_eq!((owned(&store, "p"), placed(&store, "n")), (vec!["x".to_owned()], vec!["x".to_owned()]));
+    }
+
+    #[test]
+    fn pods_that_are_alike_are_counted_together_as_they_are_now() {
+        let mut store = Store::default();
+        let pod = |owner: &str, app: &str, ready: &str| {
+            json!({
+                "metadata": {"labels": {"app": app}, "ownerReferences": [{"uid": owner, "controller": true}]},
+                "status": {"conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": "2026-03-01T12:00:00Z"}]},
+            })
+        };
+        let key = |name: &str| Key::new(Kind::Pod, "a", name);
+        let counted = |store: &Store, uid: &str| {
+            let crowds = store.crowds(uid);
+            let in_words = |(alike, crowd): (&Alike, &Crowd)| {
+                format!("{} {} {}", crowd.count, crowd.one.label("app").unwrap(), alike.ready_since.is_some())
+            };
+            crowds.map(in_words).collect::<Vec<_>>().join(", ")
+        };
+        for name in ["x", "y", "z"] {
+            store.put(key(name), pod("o", "web", "False"));
+        }
+        assert_eq!(counted(&store, "o"), "3 web false");
+        store.put(key("y"), pod("o", "web", "True"));
+        store.put(key("x"), pod("o", "db", "False"));
+        assert_eq!(counted(&store, "o"), "1 db false, 1 web false, 1 web true");
+        store.put(key("x"), pod("p", "db", "False"));
+        store.remove(&key("z"));
+        assert_eq!((counted(&store, "o"), counted(&store, "p")), ("1 web true".to_owned(), "1 db false".to_owned()));
+        store.remove(&key("y"));
+        assert_eq!(counted(&store, "o"), "");
     }
 
     #[test]
