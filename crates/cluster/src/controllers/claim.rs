@@ -37,7 +37,7 @@ pub fn claims_if(store: &Store, owner: &Object, kind: Kind, may: &dyn Fn(&Object
     let selector = owner.at("/spec/selector");
     let selects = |object: &Object| selector::selects(selector, object.at("/metadata/labels"));
     // Of thousands of pods that are alike only one is asked.
-    let has_strays = kind != Kind::Pod || store.crowds(owner.uid()).any(|(_, crowd)| !selects(&crowd.one));
+    let has_strays = kind != Kind::Pod || store.crowds(owner).any(|(_, crowd)| !selects(&crowd.one));
     let owned = store.owned_by(owner.uid()).filter(|(key, _)| has_strays && key.kind == kind).map(|(_, object)| object);
     let strays = owned.filter(|object| is_controlled_by(object, owner) && !selects(object));
     let released = strays.flat_map(|object| {

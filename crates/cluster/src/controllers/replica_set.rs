@@ -96,7 +96,7 @@ fn min_ready_seconds(set: &Object) -> i64 {
 
 /// Those of the pods that count.
 fn active<'s>(store: &'s Store, set: &Object) -> impl Iterator<Item = (&'s Alike, &'s Crowd)> {
-    store.crowds(set.uid()).filter(|(alike, _)| !alike.is_over && !alike.is_ending)
+    store.crowds(set).filter(|(alike, _)| !alike.is_over && !alike.is_ending)
 }
 
 /// When pods are available, if they are ready.
@@ -169,7 +169,7 @@ fn with_status(store: &Store, set: &Object, failure: Failure<'_>, now: Timestamp
     let has_all = |pod: &Object| template.into_iter().flatten().all(|(key, value)| pod.label(key) == value.as_str());
     let count =
         |test: &dyn Fn(&Alike, &Object) -> bool| sum(active(store, set).filter(|(alike, of)| test(alike, &of.one)));
-    let terminating = sum(store.crowds(set.uid()).filter(|(alike, _)| alike.is_ending && !alike.is_over));
+    let terminating = sum(store.crowds(set).filter(|(alike, _)| alike.is_ending && !alike.is_over));
     let mut after = set.json().clone();
     let status = &mut after["status"];
     if !status.is_object() {
