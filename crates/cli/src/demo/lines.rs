@@ -56,6 +56,7 @@ struct Figures<'s> {
 struct OfWorkload<'s> {
     workload: &'s str,
     whole_after_seconds: Option<f64>,
+    counted_from_seconds: f64,
     fewest_ready: u32,
     most_missing: u32,
     below_seconds: f64,
@@ -92,6 +93,7 @@ impl<'s> OfWorkload<'s> {
         Self {
             workload: &summary.workload,
             whole_after_seconds: summary.whole_after.map(|time| time.as_secs_f64()),
+            counted_from_seconds: summary.counted_from.as_secs_f64(),
             fewest_ready: summary.fewest_ready,
             most_missing: summary.most_missing,
             below_seconds: summary.below.as_secs_f64(),
