@@ -126,10 +126,10 @@ impl WorkloadSummary {
     }
 
     /// What its pods cost, as a share of what they would have cost on on-demand nodes. `spot_price` is the price of spot as a
-    /// share of that of on-demand. Nothing that never ran costs anything; its share is 1.
-    pub fn relative_cost(&self, spot_price: f64) -> f64 {
+    /// share of that of on-demand. What never ran has none.
+    pub fn relative_cost(&self, spot_price: f64) -> Option<f64> {
         let all = self.spot_hours + self.other_hours;
-        if all > 0.0 { self.spot_hours.mul_add(spot_price, self.other_hours) / all } else { 1.0 }
+        (all > 0.0).then(|| self.spot_hours.mul_add(spot_price, self.other_hours) / all)
     }
 }
 
@@ -212,7 +212,8 @@ mod tests {
         let near = |value: f64, wanted: f64| (value - wanted).abs() < 1e-9;
         assert!(near(web.missing_hours, 0.25), "{}", web.missing_hours);
         assert!(near(web.other_hours, 1.0) && near(web.spot_hours, 0.75), "{web:?}");
-        assert!(near(web.relative_cost(0.4), (1.0 + 0.75 * 0.4) / 1.75), "{}", web.relative_cost(0.4));
+        let cost = web.relative_cost(0.4);
+        assert!(near(cost.unwrap(), (1.0 + 0.75 * 0.4) / 1.75), "{cost:?}");
         assert!(near(summary.spot_node_hours, 3_700.0 / 3_600.0));
     }
     /// When a workload of two replicas is whole in one record and in the other, from when on it counts in both, and how long it
@@ -252,6 +253,7 @@ mod tests {
         let of = |moments| Summary::of(&Record { lasted: Duration::from_secs(9), moments }).workloads.remove(0);
         let none = of(vec![counted(0, 0, 0, 0)]);
         assert_eq!((none.whole_after, none.below), (Some(Duration::ZERO), Duration::ZERO));
+        assert_eq!(none.relative_cost(0.4), None, "nothing ran, so nothing was paid");
         let grown = of(vec![counted(0, 0, 0, 0), counted(1, 2, 0, 0), counted(3, 2, 1, 1)]);
         assert_eq!((grown.whole_after, grown.below), (Some(Duration::from_secs(3)), Duration::ZERO));
     }

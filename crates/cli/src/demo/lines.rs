@@ -66,7 +66,7 @@ struct OfWorkload<'s> {
     spot_hours: f64,
     other_hours: f64,
     spot_share: f64,
-    relative_cost: f64,
+    relative_cost: Option<f64>,
 }
 
 /// What is played.

@@ -271,7 +271,9 @@ impl Columns for Spreads {
             with_worst(fewest_ready, runs, u32::to_string).into(),
             with_worst(below_seconds, runs, |seconds| time(*seconds)).into(),
             with_worst(evictions, runs, u32::to_string).into(),
-            with_worst(cost, runs, |share| format!("{:.0}%", share * 100.0)).into(),
+            cost.as_ref()
+                .map_or_else(|| "-".to_owned(), |cost| with_worst(cost, runs, |share| format!("{:.0}%", share * 100.0)))
+                .into(),
         ];
         if wide {
             cells.push(with_worst(down_seconds, runs, |seconds| time(*seconds)).into());

@@ -35,8 +35,8 @@ pub struct Figures {
     pub spot_hours: f64,
     /// Pod-hours on on-demand nodes.
     pub on_demand_hours: f64,
-    /// What the pods cost, as a share of what they would have cost on on-demand nodes.
-    pub cost: f64,
+    /// What the pods cost, as a share of what they would have cost on on-demand nodes; none, if none ever ran.
+    pub cost: Option<f64>,
 }
 
 /// Why pods of a workload that was never whole are not ready.
@@ -82,7 +82,7 @@ impl Figures {
             evictions: *evictions,
             spot_hours: rounded(*spot_hours),
             on_demand_hours: rounded(*other_hours),
-            cost: rounded(summary.relative_cost(spot_price)),
+            cost: summary.relative_cost(spot_price).map(rounded),
         }
     }
 }
@@ -133,8 +133,8 @@ pub struct Spreads {
     pub down_seconds: Spread<f64>,
     /// Pods that were evicted.
     pub evictions: Spread<u32>,
-    /// What the pods cost, as a share of what they would have cost on on-demand nodes.
-    pub cost: Spread<f64>,
+    /// What the pods cost, as a share of what they would have cost on on-demand nodes, in the runs in which some ran.
+    pub cost: Option<Spread<f64>>,
 }
 
 impl Spreads {
@@ -151,7 +151,7 @@ impl Spreads {
             below_seconds: high(runs.iter().map(|run| run.below_seconds)),
             down_seconds: high(runs.iter().map(|run| run.down_seconds)),
             evictions: high(runs.iter().map(|run| run.evictions)),
-            cost: high(runs.iter().map(|run| run.cost)),
+            cost: runs.iter().any(|run| run.cost.is_some()).then(|| high(runs.iter().filter_map(|run| run.cost))),
         }
     }
 }
