@@ -15,7 +15,7 @@ use crate::engine::{Act, Controller};
 use crate::object::Object;
 use crate::resource::Kind;
 use crate::selector;
-use crate::store::{Change, Key, Store};
+use crate::store::{Alike, Change, Crowd, Key, Store};
 
 /// How long an eviction counts though its pod does not go.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
@@ -45,11 +45,11 @@ impl Controller for Disruption {
 
     fn look(&self, store: &Store, key: &Key, now: Timestamp) -> Act {
         let Some(budget) = store.get(key) else { return Act::none() };
-        let selected = store.selected(budget.namespace(), budget.at("/spec/selector"));
-        let pods: Vec<&Object> = selected.map(|pod| &**pod).collect();
-        let disrupted = disrupted(budget, &pods, now);
-        let healthy = healthy(&pods, &disrupted);
-        let (expected, desired) = expectations(store, budget, &pods);
+        let crowds: Vec<(&Alike, &Crowd)> =
+            store.crowds_in(budget.namespace()).filter(|(_, crowd)| selects(budget, &crowd.one)).collect();
+        let disrupted = disrupted(store, budget, now);
+        let healthy = healthy(store, budget, &crowds, &disrupted);
+        let (expected, desired) = expectations(store, budget, &crowds);
         let writes = write_status(budget, with_status(budget, Counts { healthy, desired, expected }, &disrupted, now));
         let again = disrupted.values().min().map(|since| *since + PATIENCE);
         Act { batches: vec![writes], again }
@@ -69,16 +69,27 @@ fn selects(budget: &Object, pod: &Object) -> bool {
 }
 
 /// The evictions that still count, by the pod's name.
-fn disrupted(budget: &Object, pods: &[&Object], now: Timestamp) -> BTreeMap<String, Timestamp> {
-    let known = budget.at("/status/disruptedPods");
-    let staying = pods.iter().filter(|pod| pod.deletion().is_none());
-    let since = staying.filter_map(|pod| Some((pod.name().to_owned(), known[pod.name()].as_str()?.parse().ok()?)));
+fn disrupted(store: &Store, budget: &Object, now: Timestamp) -> BTreeMap<String, Timestamp> {
+    let known = budget.at("/status/disruptedPods").as_object().into_iter().flatten();
+    let staying = known.filter(|(name, _)| pod_of(store, budget, name).is_some_and(|pod| pod.deletion().is_none()));
+    let since = staying.filter_map(|(name, since)| Some((name.clone(), since.as_str()?.parse().ok()?)));
     since.filter(|(_, since): &(String, Timestamp)| *since + PATIENCE > now).collect()
 }
 
-fn healthy(pods: &[&Object], disrupted: &BTreeMap<String, Timestamp>) -> i64 {
-    let counts = |pod: &&&Object| pod.deletion().is_none() && is_ready(pod) && !disrupted.contains_key(pod.name());
-    number(pods.iter().filter(counts).count())
+/// A pod that a budget is about.
+fn pod_of<'s>(store: &'s Store, budget: &Object, name: &str) -> Option<&'s Arc<Object>> {
+    store.get(&Key::new(Kind::Pod, budget.namespace(), name)).filter(|pod| selects(budget, pod))
+}
+
+fn healthy(
+    store: &Store,
+    budget: &Object,
+    crowds: &[(&Alike, &Crowd)],
+    disrupted: &BTreeMap<String, Timestamp>,
+) -> i64 {
+    let ready = crowds.iter().filter(|(alike, _)| !alike.is_ending && alike.ready_since.is_some());
+    let leaving = disrupted.keys().filter(|name| pod_of(store, budget, name).is_some_and(|pod| is_ready(pod)));
+    number(ready.map(|(_, crowd)| crowd.count).sum::<usize>() - leaving.count())
 }
 
 fn number(count: usize) -> i64 {
@@ -86,27 +97,27 @@ fn number(count: usize) -> i64 {
 }
 
 /// How many pods there should be, and how many of them have to be healthy.
-fn expectations(store: &Store, budget: &Object, pods: &[&Object]) -> (i64, i64) {
+fn expectations(store: &Store, budget: &Object, crowds: &[(&Alike, &Crowd)]) -> (i64, i64) {
     let most = budget.at("/spec/maxUnavailable");
     if !most.is_null() {
-        let expected = scale(store, pods);
+        let expected = scale(store, crowds);
         return (expected, (expected - portion(most, expected, true).unwrap_or(0)).max(0));
     }
     let least = budget.at("/spec/minAvailable");
     match least {
         Value::String(_) => {
-            let expected = scale(store, pods);
+            let expected = scale(store, crowds);
             (expected, portion(least, expected, true).unwrap_or(0))
         }
-        _ => (number(pods.len()), least.as_i64().unwrap_or(0)),
+        _ => (number(crowds.iter().map(|(_, crowd)| crowd.count).sum()), least.as_i64().unwrap_or(0)),
     }
 }
 
 /// How many pods those that own these ask for. A pod that nobody owns asks for nothing.
-fn scale(store: &Store, pods: &[&Object]) -> i64 {
-    let owners: BTreeMap<String, i64> = pods
+fn scale(store: &Store, crowds: &[(&Alike, &Crowd)]) -> i64 {
+    let owners: BTreeMap<String, i64> = crowds
         .iter()
-        .filter_map(|pod| top_owner(store, pod))
+        .filter_map(|(_, crowd)| top_owner(store, &crowd.one))
         .map(|owner| (owner.uid().to_owned(), owner.number("/spec/replicas").unwrap_or(1)))
         .collect();
     owners.values().sum()

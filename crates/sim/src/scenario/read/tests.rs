@@ -115,7 +115,7 @@ fn a_time_that_makes_no_sense_is_told_with_its_place() {
 
 #[test]
 fn a_world_that_cannot_be_is_told_with_its_place() {
-    says(read(&LEAST.replace("replicas: 4", "replicas: 100000")), "6:5", &["web has 100000", "at most 20000"]);
+    says(read(&LEAST.replace("replicas: 4", "replicas: 100000")), "6:5", &["web has 100000", "at most 5000"]);
     says(read(&LEAST.replace("spot: 50", "spot: 101")), "6:5", &["web has 101 %", "0 to 100"]);
     says(with("  - {name: web, replicas: 1}"), "7:5", &["a workload web already", "a name of its own"]);
     says(read("about: a\nlasts: 1m\nnodes: []\n"), "3:8", &["at least one group of nodes"]);
@@ -146,7 +146,7 @@ fn what_cannot_happen_is_told_with_its_place() {
         ("{restart: api}", "no workload \"api\": use web"),
         ("{uncordon: on-demand}", "no nodes \"on-demand\": use spot"),
         ("{failZone: c}", "no zone \"c\": use a, b"),
-        ("{scale: {workload: web, to: 100000}}", "web gets 100000 replicas: at most 20000"),
+        ("{scale: {workload: web, to: 100000}}", "web gets 100000 replicas: at most 5000"),
         ("{delete: {kind: Job, name: a}}", "Job is not known here: use Namespace, Node"),
         ("{apply: {apiVersion: v1, kind: Service, metadata: {name: a}}}", "v1 Service is not known here"),
     ] {
