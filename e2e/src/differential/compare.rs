@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::canon::Canon;
-use super::send::Answer;
+use super::send::{Answer, metadata_of};
 
 /// A request takes its time, and the two servers are asked at the same moment, not with the same clock.
 const NEAR: SignedDuration = SignedDuration::from_secs(15);
@@ -113,7 +113,8 @@ impl Comparison {
 
 /// A bookmark that comes when its time has come, and tells nothing else.
 fn is_heartbeat(event: &Value) -> bool {
-    event["type"] == "BOOKMARK" && event["object"]["metadata"].get("annotations").is_none()
+    let metadata = event.pointer(metadata_of(event));
+    event["type"] == "BOOKMARK" && metadata.is_none_or(|metadata| metadata.get("annotations").is_none())
 }
 
 /// Up to which revision a bookmark tells depends on what others wrote meanwhile; it must not be less than what was told.
@@ -125,7 +126,11 @@ fn without_reach(event: &Value, told: &mut u64) -> Value {
     let mut event = event.clone();
     if event["type"] == "BOOKMARK" {
         let reach = if is_behind { "less than was told" } else { "all that was told" };
-        event["object"]["metadata"]["resourceVersion"] = reach.into();
+        for place in ["/object/metadata", metadata_of(&event)] {
+            if let Some(metadata) = event.pointer_mut(place) {
+                metadata["resourceVersion"] = reach.into();
+            }
+        }
     }
     event
 }

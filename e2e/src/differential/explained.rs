@@ -74,7 +74,7 @@ pub const EXPLAINED: &[Explained] = &[
         covers: order_in_quotes,
     },
     Explained {
-        what: "The order of what is wrong with a quota or with annotations, and of conflicts with several managers",
+        what: "The order of what is wrong with a quota, with data or with annotations, and of conflicts with several managers",
         real: "another order each time",
         here: "the order of the alphabet",
         why: "A real server does not keep it either.",
@@ -117,11 +117,11 @@ pub const EXPLAINED: &[Explained] = &[
         covers: media,
     },
     Explained {
-        what: "Tables",
-        real: "`Accept: application/json;as=Table;…` gives what `kubectl get` prints",
-        here: "406 to who accepts nothing else",
-        why: "kubectl accepts plain objects as well, and prints those.",
-        covers: tables,
+        what: "What is in a column of a table",
+        real: "`description` is the documentation of the field",
+        here: "it is empty",
+        why: "kubectl does not show it.",
+        covers: descriptions,
     },
 ];
 
@@ -169,7 +169,8 @@ fn order_of_causes(case: &Case<'_>) -> bool {
     let text = |answer: &Answer| letters(answer.body["message"].as_str().unwrap_or_default());
     let is_conflict = real.body["reason"] == "Conflict" && case.step.content_type == APPLY;
     let of_annotations = causes(real).iter().filter(|cause| cause["field"] == "metadata.annotations").count();
-    let is_ours = is_conflict || case.step.path.contains("/resourcequotas") || of_annotations > 1;
+    let is_of_a_map = ["/resourcequotas", "/configmaps", "/secrets"].iter().any(|kind| case.step.path.contains(kind));
+    let is_ours = is_conflict || is_of_a_map || of_annotations > 1;
     is_ours && case.is_reason() && causes(real) == causes(here) && text(real) == text(here)
 }
 
@@ -217,8 +218,9 @@ fn media(case: &Case<'_>) -> bool {
     case.is_at("/code") && is_other && case.codes().is_some_and(|(_, here)| here == 415)
 }
 
-fn tables(case: &Case<'_>) -> bool {
-    case.is_at("/code") && case.step.accept.contains("as=Table") && case.codes().is_some_and(|(_, here)| here == 406)
+fn descriptions(case: &Case<'_>) -> bool {
+    let Difference { at, real: _, here } = case.difference;
+    at.contains("/columnDefinitions/") && at.ends_with("/description") && here == ""
 }
 
 /// The line that explains a difference.

@@ -122,8 +122,13 @@ fn head(response: &Response<Body>) -> Answer {
     }
 }
 
+/// Where an event has the metadata of what it tells of: a table has them in its row.
+pub(crate) fn metadata_of(event: &Value) -> &'static str {
+    if event["object"]["kind"] == "Table" { "/object/rows/0/object/metadata" } else { "/object/metadata" }
+}
+
 fn is_mark(event: &Value) -> bool {
-    event["object"]["metadata"]["annotations"].get(MARK).is_some()
+    event.pointer(metadata_of(event)).is_some_and(|metadata| metadata["annotations"].get(MARK).is_some())
 }
 
 /// Reads the events of a watch. One that goes silent, or ends before its mark, ends with an event that says so.

@@ -74,7 +74,8 @@ impl Cluster {
             self.delete_object(&mut state, &Key::new(kind, object.namespace(), object.name()), &options)?;
         }
         let metadata = json!({"resourceVersion": revision.to_string()});
-        Ok(Outcome::List(form.list(kind, &metadata, there.iter().map(|object| &**object))).into())
+        let there = there.iter().map(|object| &**object);
+        Ok(Outcome::List(form.list(kind, &metadata, there, self.now())).into())
     }
 
     /// Deletes an object, as far as that can be done now.

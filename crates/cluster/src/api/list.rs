@@ -168,7 +168,8 @@ impl Cluster {
             None => self.snapshot(target, &options, asked).await?,
         };
         let (metadata, page) = page(snapshot, continuation.as_ref(), limit, target, &selection);
-        Ok(Outcome::List(form.list(target.kind, &metadata, page.iter().map(|object| &**object))).into())
+        let page = page.iter().map(|object| &**object);
+        Ok(Outcome::List(form.list(target.kind, &metadata, page, self.now())).into())
     }
 
     async fn snapshot(&self, target: &Target, options: &ListOptions, asked: u64) -> Result<Snapshot, Status> {

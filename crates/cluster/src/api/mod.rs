@@ -38,6 +38,7 @@ pub(crate) mod service;
 mod status;
 mod strategic;
 mod strategy;
+mod table;
 mod typed;
 mod update;
 mod validation;

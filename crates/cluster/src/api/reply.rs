@@ -1,5 +1,6 @@
 //! Answers: what their bodies are made of, and in which form objects are put into them.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
@@ -10,9 +11,12 @@ use futures::Stream;
 use futures::stream::BoxStream;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::Frame;
-use serde_json::{Value, json};
+use jiff::Timestamp;
+use serde_json::Value;
 
+use super::query::Query;
 use super::status::Status;
+use super::table::{Terms, partial};
 use crate::object::Object;
 use crate::resource::Kind;
 
@@ -64,51 +68,83 @@ pub(crate) enum Form {
     Whole,
     /// `PartialObjectMetadata`
     Metadata,
+    /// Rows of a `Table`.
+    Table(Terms),
+}
+
+/// What a range of an `Accept` header wants objects turned into, if it is one that is answered at all; empty for nothing.
+fn accepted_as(range: &str) -> Option<&str> {
+    let mut parameters = range.split(';').map(str::trim);
+    if !matches!(parameters.next(), Some("*/*" | "application/json")) {
+        return None;
+    }
+    let given: BTreeMap<&str, &str> = parameters.filter_map(|parameter| parameter.split_once('=')).collect();
+    let [as_, group, version] = ["as", "g", "v"].map(|key| given.get(key).copied());
+    match (as_, group, version) {
+        (None, None, None) => Some(""),
+        (Some(kind), Some("meta.k8s.io"), Some("v1")) => Some(kind),
+        _ => None,
+    }
 }
 
 impl Form {
-    /// What an `Accept` header asks for.
-    pub(crate) fn accepted(accept: &str) -> Result<Self, Status> {
+    /// What an `Accept` header asks for, and the query with it.
+    pub(crate) fn accepted(accept: &str, query: &Query) -> Result<Self, Status> {
         let mut ranges = accept.split(',').map(str::trim).filter(|range| !range.is_empty()).peekable();
         if ranges.peek().is_none() {
             return Ok(Self::Whole);
         }
-        for range in ranges {
-            let mut parameters = range.split(';').map(str::trim);
-            if !matches!(parameters.next(), Some("*/*" | "application/json")) {
-                continue;
-            }
-            match parameters.find_map(|parameter| parameter.strip_prefix("as=")) {
-                None => return Ok(Self::Whole),
-                Some("PartialObjectMetadata" | "PartialObjectMetadataList") => return Ok(Self::Metadata),
-                // Tables are not made here; who asks for one accepts something else as well, or gets nothing.
-                Some(_) => {}
+        for wanted in ranges.filter_map(accepted_as) {
+            match wanted {
+                "" => return Ok(Self::Whole),
+                "PartialObjectMetadata" | "PartialObjectMetadataList" => return Ok(Self::Metadata),
+                "Table" => return Terms::of(query).map(Self::Table),
+                _ => {}
             }
         }
         let accepted = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
         Err(Status::not_acceptable(accepted))
     }
 
+    /// The form of what comes after the first event of a watch.
+    pub(crate) const fn after_the_first(self) -> Self {
+        match self {
+            Self::Table(terms) => Self::Table(terms.after_the_first()),
+            other => other,
+        }
+    }
+
     /// An object as it is sent.
-    pub(crate) fn object(self, object: &Object) -> Bytes {
+    pub(crate) fn object(self, kind: Kind, object: &Object, now: Timestamp) -> Bytes {
         match self {
             Self::Whole => object.written().clone(),
-            Self::Metadata => {
-                let metadata = object.at("/metadata");
-                let partial =
-                    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
-                partial.to_string().into()
-            }
+            Self::Metadata => partial(object).to_string().into(),
+            Self::Table(terms) => terms.one(kind, object, now).to_string().into(),
+        }
+    }
+
+    /// What is no object of a kind: a Status, which is always itself, or a Scale.
+    pub(crate) fn other(self, json: Value, now: Timestamp) -> Bytes {
+        match self {
+            Self::Table(terms) if json["kind"] == "Scale" => terms.scale(&json.into(), now).to_string().into(),
+            Self::Whole | Self::Metadata | Self::Table(_) => json.to_string().into(),
         }
     }
 
     /// Many of them. In lists of the kinds that are not custom resources, `kind` and `apiVersion` are said once.
-    pub(crate) fn list<'o>(self, kind: Kind, metadata: &Value, items: impl Iterator<Item = &'o Object>) -> Vec<u8> {
+    pub(crate) fn list<'o>(
+        self,
+        kind: Kind,
+        metadata: &Value,
+        items: impl Iterator<Item = &'o Object>,
+        now: Timestamp,
+    ) -> Vec<u8> {
         let row = kind.resource();
         let custom = super::schema::of_kind(kind).is_none();
         let (list, version) = match self {
             Self::Whole => (format!("{}List", row.name), row.api_version()),
             Self::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
+            Self::Table(terms) => return terms.many(kind, metadata, items, now).to_string().into(),
         };
         let mut text =
             format!("{{\"kind\":\"{list}\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":[")
@@ -132,7 +168,7 @@ impl Form {
                     }
                     text.push(b'}');
                 }
-                (form, _) => text.extend_from_slice(&form.object(item)),
+                (form, _) => text.extend_from_slice(&form.object(kind, item, now)),
             }
         }
         text.extend_from_slice(b"]}");

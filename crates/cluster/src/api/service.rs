@@ -22,6 +22,7 @@ use super::status::Status;
 use super::{body, discovery};
 use crate::cluster::{Answered, Cluster};
 use crate::object::Object;
+use crate::resource::Kind;
 
 /// A Kubernetes API as a `tower::Service`.
 #[derive(Clone, Debug)]
@@ -125,8 +126,11 @@ async fn serve(cluster: &Cluster, parts: &http::request::Parts, body: Bytes) -> 
         user_agent,
         body,
     };
-    let result = match Form::accepted(&request.accept) {
-        Ok(form) => handle(cluster, &request, form).await.map(|reply| written(reply, form)),
+    let result = match Form::accepted(&request.accept, &request.query) {
+        Ok(form) => {
+            let reply = handle(cluster, &request, form).await;
+            reply.map(|reply| written(reply, request.target.kind, form, cluster.now()))
+        }
         Err(status) => Err(status),
     };
     record(cluster, request, result.as_ref().map_or_else(|status| status.code, |response| response.status().as_u16()));
@@ -149,10 +153,10 @@ fn record(cluster: &Cluster, request: Request, code: u16) {
     });
 }
 
-fn written(reply: Reply, form: Form) -> Response<Body> {
+fn written(reply: Reply, kind: Kind, form: Form, now: Timestamp) -> Response<Body> {
     let (code, bytes) = match reply.outcome {
-        Outcome::Object(code, object) => (code, form.object(&object)),
-        Outcome::Json(code, json) => (code, json.to_string().into()),
+        Outcome::Object(code, object) => (code, form.object(kind, &object, now)),
+        Outcome::Json(code, json) => (code, form.other(json, now)),
         Outcome::List(bytes) => (200, bytes.into()),
         Outcome::Stream(body) => return respond(200, Bytes::new(), &reply.warnings).map(|_| body),
     };

@@ -115,7 +115,8 @@ impl Watcher {
         for part in ["{\"type\":\"", type_, "\",\"object\":"] {
             self.ready.extend_from_slice(part.as_bytes());
         }
-        self.ready.extend_from_slice(&self.form.object(object));
+        self.ready.extend_from_slice(&self.form.object(self.target.kind, object, self.cluster.now()));
+        self.form = self.form.after_the_first();
         self.ready.extend_from_slice(b"}\n");
     }
 

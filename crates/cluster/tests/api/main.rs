@@ -7,5 +7,6 @@ mod corners;
 mod eviction;
 mod objects;
 mod patches;
+mod tables;
 mod watches;
 mod world;

@@ -38,6 +38,9 @@ const KINDS: &[(usize, Kind)] = &[
     (1, Kind::Namespace),
 ];
 
+/// As kubectl asks for what it shows.
+const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+
 /// What sequences are about, in turn.
 const THEMES: &[fn(&mut Draft)] = &[
     mixed::draft,
@@ -65,6 +68,7 @@ pub(crate) fn sequence(seed: Option<u64>) -> Vec<Step> {
         Some(seed) => THEMES[usize::try_from(seed).expect("a small number") % THEMES.len()](&mut draft),
         None => past::draft(&mut draft),
     }
+    draft.tables();
     draft.steps.append(&mut draft.marks);
     draft.steps
 }
@@ -99,6 +103,21 @@ impl Draft {
 
     fn create(&mut self, kind: Kind, object: Value) -> usize {
         self.post("create", collection(kind.resource()), object)
+    }
+
+    /// What is there at the end, as `kubectl get` shows it: every kind that was spoken of.
+    fn tables(&mut self) {
+        for (number, (_, kind)) in KINDS.iter().enumerate() {
+            let row = kind.resource();
+            let path = collection(row);
+            if !self.steps.iter().any(|step| step.path.starts_with(&path)) {
+                continue;
+            }
+            let scope = if row.namespaced { "" } else { "&labelSelector=seq%3D{ns}" };
+            let include = ["None", "Metadata", "Object", "", "Half"][(number + self.steps.len()) % 5];
+            self.list(format!("{path}?includeObject={include}{scope}"));
+            self.last().accept = TABLE;
+        }
     }
 
     fn get(&mut self, path: impl Into<String>) -> usize {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::step::{collection, encoded};
 use super::object::{object, status};
-use super::{Draft, path_of};
+use super::{Draft, TABLE, path_of};
 
 const LENGTH: usize = 50;
 
@@ -97,6 +97,8 @@ fn watch(draft: &mut Draft, kind: Kind, written: &[usize]) {
     };
     draft.watch(kind, &(how + &query), &seen);
     if draft.chance.percent(15) {
-        draft.last().accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+        let is_even = draft.steps.len().is_multiple_of(2);
+        draft.last().accept =
+            if is_even { TABLE } else { "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1" };
     }
 }
