@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use embedded_cluster::controllers::kubelet;
 use serde_json::{Value, json};
 
 use crate::chance::Chance;
@@ -159,7 +160,12 @@ fn zone_of(zones: &[String], number: u32) -> Option<&String> {
 fn node(group: &Group, name: &str, number: u32) -> Value {
     let Group { name: _, capacity, count: _, pods, cpu, memory, zones, cordoned: _, back_after: _ } = group;
     let room = json!({"cpu": cpu, "memory": memory, "pods": pods.to_string()});
-    let mut labels = json!({"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"});
+    // What a cloud says of each of its nodes, for workloads may ask for it. There is one region, and a type for each size.
+    let mut labels = json!({
+        "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
+        "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": "amd64",
+        "node.kubernetes.io/instance-type": format!("{cpu}-{memory}"), "topology.kubernetes.io/region": "region",
+    });
     if let Some(word) = capacity.word() {
         labels["karpenter.sh/capacity-type"] = json!(word);
     }
@@ -168,7 +174,7 @@ fn node(group: &Group, name: &str, number: u32) -> Value {
     }
     json!({
         "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels},
-        "status": {"capacity": room, "allocatable": room, "conditions": [
+        "status": {"capacity": room, "allocatable": room, "nodeInfo": kubelet::info(), "conditions": [
             {"type": "Ready", "status": "True", "reason": "KubeletReady"},
         ]},
     })
@@ -205,7 +211,14 @@ mod tests {
         let nodes = fleet.first();
         let names: Vec<&str> = nodes.iter().filter_map(|node| node["metadata"]["name"].as_str()).collect();
         assert_eq!(names, ["open-1", "open-2", "closed-1"]);
-        assert_eq!(nodes[0]["metadata"]["labels"]["karpenter.sh/capacity-type"], "spot");
+        let labels = json!({
+            "kubernetes.io/hostname": "open-1", "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
+            "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": "amd64",
+            "node.kubernetes.io/instance-type": "4-8Gi", "topology.kubernetes.io/region": "region",
+            "topology.kubernetes.io/zone": "b", "karpenter.sh/capacity-type": "spot",
+        });
+        assert_eq!(nodes[0]["metadata"]["labels"], labels, "what workloads may ask for");
+        assert_eq!(nodes[0]["status"]["nodeInfo"]["architecture"], "amd64");
         assert_ne!(
             nodes[0]["metadata"]["labels"]["topology.kubernetes.io/zone"],
             nodes[1]["metadata"]["labels"]["topology.kubernetes.io/zone"],

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::report::{Building, say};
+use crate::rig::test_name;
 use crate::surroundings::Surroundings;
 
 /// What keeps the programs from being there.
@@ -94,6 +95,17 @@ impl Binaries {
     /// Finds the programs, building what is missing. Takes minutes the first time, and blocks.
     pub fn obtain(karpenter: bool) -> Result<Self, BinariesError> {
         Self::obtain_in(&Surroundings::read(), karpenter)
+    }
+
+    /// As [`Self::obtain`], for tests that need no rig: skips as [`crate::Rig::start_or_skip`] does.
+    pub fn obtain_or_skip(karpenter: bool) -> Result<Option<Self>, BinariesError> {
+        match Self::obtain(karpenter) {
+            Err(error) if error.is_no_go() && !Surroundings::read().required => {
+                say(format!("skipped {}: {error}", test_name()));
+                Ok(None)
+            }
+            result => result.map(Some),
+        }
     }
 
     pub(crate) fn obtain_in(surroundings: &Surroundings, karpenter: bool) -> Result<Self, BinariesError> {

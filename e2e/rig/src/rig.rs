@@ -639,7 +639,7 @@ fn is_port_taken(tail: &str) -> bool {
 }
 
 /// The test's name: the harness calls the thread of each test after it.
-fn test_name() -> String {
+pub(crate) fn test_name() -> String {
     std::thread::current().name().unwrap_or("rig").to_owned()
 }
 

@@ -110,10 +110,12 @@ pub const EXPLAINED: &[Explained] = &[
         covers: overhead,
     },
     Explained {
-        what: "Bodies in YAML and protobuf",
-        real: "reads them",
-        here: "415",
-        why: "kube sends JSON; so does kubectl when the server does not say that it takes anything else.",
+        what: "YAML and protobuf",
+        real: "reads and writes them",
+        here: "415 and 406, and says that JSON is read and written",
+        why: "kube sends JSON, and so does kubectl whatever it reads from a file. What it makes up itself, as by `kubectl \
+              create deployment`, it sends as protobuf: `kubectl create deployment … --dry-run=client -o yaml | kubectl \
+              apply -f -` does the same.",
         covers: media,
     },
     Explained {
@@ -215,7 +217,14 @@ fn overhead(case: &Case<'_>) -> bool {
 
 fn media(case: &Case<'_>) -> bool {
     let is_other = matches!(case.step.content_type, YAML | PROTOBUF);
-    case.is_at("/code") && is_other && case.codes().is_some_and(|(_, here)| here == 415)
+    let names = |text: &str| text.contains("application/json, application/yaml, application/vnd.kubernetes.protobuf");
+    match case.codes() {
+        Some((415 | 406, 415 | 406)) => {
+            case.is_at("/body/message") && case.texts().is_some_and(|(real, here)| names(real) && !names(here))
+        }
+        Some((_, here)) => case.is_at("/code") && is_other && here == 415,
+        None => false,
+    }
 }
 
 fn descriptions(case: &Case<'_>) -> bool {

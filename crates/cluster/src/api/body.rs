@@ -12,8 +12,6 @@ use super::schema::{self, Struct};
 use super::status::Status;
 use crate::resource::{Kind, RESOURCES};
 
-const MEDIA: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
-
 /// An object that was sent, and what is to be said about it although it is accepted.
 #[derive(Debug)]
 pub(crate) struct Sent {
@@ -112,7 +110,7 @@ fn quoted(bytes: &[u8]) -> String {
 pub(crate) fn check_media(content_type: &str) -> Result<(), Status> {
     let media = content_type.split(';').next().unwrap_or_default().trim();
     // YAML and protobuf are not read here, and said so.
-    if matches!(media, "" | "application/json") { Ok(()) } else { Err(Status::unsupported_media_type(MEDIA)) }
+    if matches!(media, "" | "application/json") { Ok(()) } else { Err(Status::unsupported_media_type(media)) }
 }
 
 /// Reads an object that was sent to be stored.

@@ -11,6 +11,8 @@ use crate::resource::{Kind, RESOURCES, Resource};
 
 /// The minor version of Kubernetes that this behaves as.
 const MINOR: &str = "36";
+/// The release of it.
+pub(crate) const RELEASE: &str = "v1.36.3";
 
 pub(crate) fn page(_: &Cluster, method: &Method, path: &str) -> Result<Page, Status> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
@@ -49,7 +51,7 @@ pub(crate) fn page(_: &Cluster, method: &Method, path: &str) -> Result<Page, Sta
 
 fn version() -> Value {
     json!({
-        "major": "1", "minor": MINOR, "gitVersion": format!("v1.{MINOR}.3"), "gitCommit": "", "gitTreeState": "clean",
+        "major": "1", "minor": MINOR, "gitVersion": RELEASE, "gitCommit": "", "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "", "platform": "",
         "emulationMajor": "1", "emulationMinor": MINOR, "minCompatibilityMajor": "1", "minCompatibilityMinor": "35",
     })
@@ -102,7 +104,7 @@ fn openapi(group: &str, version: &str) -> Result<Value, Status> {
     if paths.is_empty() {
         return Err(Status::no_page());
     }
-    Ok(json!({"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": format!("v1.{MINOR}.3")}, "paths": paths}))
+    Ok(json!({"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": RELEASE}, "paths": paths}))
 }
 
 fn short_names(kind: Kind) -> &'static [&'static str] {
@@ -128,6 +130,25 @@ fn short_names(kind: Kind) -> &'static [&'static str] {
     }
 }
 
+/// Words for several kinds at once, as in `kubectl get all`.
+fn categories(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Pod | Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet | Kind::HorizontalPodAutoscaler => &["all"],
+        Kind::MutatingWebhookConfiguration => &["api-extensions"],
+        Kind::NodePool | Kind::NodeClaim => &["karpenter"],
+        Kind::Namespace
+        | Kind::Node
+        | Kind::ConfigMap
+        | Kind::Secret
+        | Kind::ServiceAccount
+        | Kind::ResourceQuota
+        | Kind::ControllerRevision
+        | Kind::PodDisruptionBudget
+        | Kind::Lease
+        | Kind::Event => &[],
+    }
+}
+
 fn resources(group: &str, version: &str) -> Value {
     let mut list = Vec::new();
     for row in RESOURCES.iter().filter(|row| row.group == group && row.version == version) {
@@ -141,6 +162,9 @@ fn resources(group: &str, version: &str) -> Value {
         });
         if !short_names(row.kind).is_empty() {
             resource["shortNames"] = json!(short_names(row.kind));
+        }
+        if !categories(row.kind).is_empty() {
+            resource["categories"] = json!(categories(row.kind));
         }
         list.push(resource);
         list.extend(row.subresources.iter().map(|name| subresource(row, name)));

@@ -11,7 +11,7 @@ mod create;
 pub(crate) mod decode;
 mod defaults;
 mod delete;
-mod discovery;
+pub(crate) mod discovery;
 mod eviction;
 mod field;
 mod fields;

@@ -102,8 +102,7 @@ impl Form {
                 _ => {}
             }
         }
-        let accepted = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
-        Err(Status::not_acceptable(accepted))
+        Err(Status::not_acceptable())
     }
 
     /// The form of what comes after the first event of a watch.

@@ -9,6 +9,9 @@ use serde_json::{Map, Value, json};
 use super::field::{Errors, sentence};
 use crate::resource::Kind;
 
+/// The one form of bodies and answers.
+const JSON: &str = "application/json";
+
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Status {
@@ -140,14 +143,24 @@ impl Status {
         Self::new(405, "MethodNotAllowed", message, json!({}))
     }
 
-    pub(crate) fn not_acceptable(accepted: &str) -> Self {
-        let message = format!("406: Not Acceptable\n\nAvailable representations: {accepted}");
+    /// An answer is wanted in a form that is not there. JSON is what is spoken here.
+    pub(crate) fn not_acceptable() -> Self {
+        let message = format!("406: Not Acceptable\n\nAvailable representations: {JSON}");
         Self::new(406, "NotAcceptable", message, json!({}))
     }
 
-    pub(crate) fn unsupported_media_type(accepted: &str) -> Self {
+    /// A body is in a form that is not read here.
+    pub(crate) fn unsupported_media_type(media: &str) -> Self {
+        // What kubectl makes up itself it sends so, and it cannot be told otherwise.
+        let hint = match media {
+            "application/vnd.kubernetes.protobuf" => {
+                "; kubectl sends what it reads from a file as JSON: `kubectl create ... --dry-run=client -o yaml | \
+                 kubectl apply -f -`"
+            }
+            _ => "",
+        };
         let message =
-            format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
+            format!("the body of the request was in an unknown format - accepted media types include: {JSON}{hint}");
         Self::new(415, "UnsupportedMediaType", message, Value::Null)
     }
 

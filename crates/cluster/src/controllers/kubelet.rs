@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use self::containers::Containers;
 use super::pods::{is_over, second, set_condition, transition, write_status};
+use crate::api::discovery::RELEASE;
 use crate::engine::{Act, Controller, Write};
 use crate::object::Object;
 use crate::resource::Kind;
@@ -85,6 +86,14 @@ impl Controller for Kubelets {
     }
 }
 
+/// What a kubelet tells of the machine that it is on, as `status.nodeInfo`.
+pub fn info() -> Value {
+    json!({
+        "architecture": "amd64", "operatingSystem": "linux", "osImage": "embedded", "kernelVersion": "embedded",
+        "containerRuntimeVersion": "embedded://1", "kubeletVersion": RELEASE,
+    })
+}
+
 /// A node that does not say whether it is ready is new, and is.
 fn registered(node: &Object, now: Timestamp) -> Vec<Write> {
     if node.condition("Ready").is_some() || node.deletion().is_some() {
@@ -117,6 +126,9 @@ fn registered(node: &Object, now: Timestamp) -> Vec<Write> {
     }
     after["status"]["capacity"] = capacity;
     after["status"]["allocatable"] = allocatable;
+    if node.text("/status/nodeInfo/kubeletVersion").is_none_or(str::is_empty) {
+        after["status"]["nodeInfo"] = info();
+    }
     write_status(node, after)
 }
 

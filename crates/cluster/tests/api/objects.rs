@@ -375,8 +375,19 @@ async fn what_is_not_there_answers_as_it_should() {
     ] {
         assert_eq!(world.ask(method, path, "application/json", &Value::Null).await.0, code, "{method} {path}");
     }
-    let (code, status) = world.ask("POST", MAPS, "text/plain", &map("a")).await;
-    assert_eq!((code, &status["reason"]), (415, &json!("UnsupportedMediaType")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn json_is_spoken_and_nothing_else_is_said_to_be() {
+    let world = World::new();
+    let says = "the body of the request was in an unknown format - accepted media types include: application/json";
+    let advice = "; kubectl sends what it reads from a file as JSON: `kubectl create ... --dry-run=client -o yaml | \
+                  kubectl apply -f -`";
+    for (media, more) in [("text/plain", ""), ("application/yaml", ""), ("application/vnd.kubernetes.protobuf", advice)]
+    {
+        let answer = world.ask("POST", MAPS, media, &map("a")).await;
+        assert_eq!(why(&answer), (415, "UnsupportedMediaType".to_owned(), format!("{says}{more}")), "{media}");
+    }
 }
 
 /// Two clusters with one seed, and clients that run into each other: the same changes in the same order.

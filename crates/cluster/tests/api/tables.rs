@@ -67,7 +67,11 @@ async fn a_table_is_what_is_named_first_among_what_is_there() {
         let (code, lines) = asked(&world, MAPS, &accept).await;
         assert_eq!((code, &lines[0]["kind"]), (200, &json!(kind)), "{accept}");
     }
-    assert_eq!(asked(&world, MAPS, "application/json;as=Chair;v=v1;g=meta.k8s.io").await.0, 406);
+    for accept in ["application/json;as=Chair;v=v1;g=meta.k8s.io", "application/yaml", "application/*"] {
+        let (code, lines) = asked(&world, MAPS, accept).await;
+        let says = "406: Not Acceptable\n\nAvailable representations: application/json";
+        assert_eq!((code, &lines[0]["message"]), (406, &json!(says)), "{accept}");
+    }
     let (code, lines) = asked(&world, &format!("{MAPS}?includeObject=Half"), TABLE).await;
     let says = "Unable to convert to Table as requested: includeObject: Invalid value: \"Half\": must be 'Metadata', \
                 'Object', 'None', or empty";

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::offering::{ALLOCATABLE, is_available};
 use super::{NODE_POOL, TERMINATION};
+use crate::controllers::kubelet::info;
 use crate::controllers::pods::{
     controller_reference, delete, is_over, second, set_condition, write_object, write_status,
 };
@@ -105,7 +106,7 @@ pub(super) fn node(claim: &Object, name: &str) -> Value {
         "kind": "Node",
         "metadata": {"name": name, "labels": labels, "annotations": annotations},
         "spec": {"taints": claim.list("/spec/taints"), "providerID": format!("embedded://{}", claim.name())},
-        "status": {"capacity": capacity(claim), "allocatable": capacity(claim)},
+        "status": {"capacity": capacity(claim), "allocatable": capacity(claim), "nodeInfo": info()},
     })
 }
 

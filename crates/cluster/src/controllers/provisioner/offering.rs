@@ -11,6 +11,8 @@ use crate::selector::Requirement;
 
 pub(super) const INSTANCE_TYPE: &str = "node.kubernetes.io/instance-type";
 pub(super) const ZONE: &str = "topology.kubernetes.io/zone";
+/// There is one, called as the NodePool calls it.
+const REGION: &str = "topology.kubernetes.io/region";
 
 /// On a NodePool: what its nodes have, as JSON, in place of the catalogue.
 pub const ALLOCATABLE: &str = "embedded-cluster/allocatable";
@@ -71,6 +73,7 @@ impl<'s> Pool<'s> {
                 labels.entry(key.to_owned()).or_insert_with(|| value.to_owned());
             }
         }
+        labels.entry(REGION.to_owned()).or_insert_with(|| "region".to_owned());
         let mut offerings = offered(object, requirements);
         let allows = |offering: &Offering| {
             requirements.iter().filter_map(|it| Requirement::parse(it).ok()).all(|requirement| {

@@ -196,6 +196,8 @@ async fn a_node_comes_takes_its_pods_and_goes_when_it_was_empty_for_long_enough(
     let nodes = world.list(Kind::Node);
     assert_eq!(nodes.len(), 1);
     assert_eq!((nodes[0].label(CAPACITY_TYPE), nodes[0].label("team")), (Some("spot"), Some("t")));
+    assert_eq!(nodes[0].label("topology.kubernetes.io/region"), Some("region"));
+    assert_eq!(nodes[0].text("/status/nodeInfo/kubeletVersion"), Some("v1.36.3"));
     assert!(nodes[0].list("/spec/taints").is_empty());
     assert!(world.list(Kind::NodeClaim)[0].has_condition("Initialized"));
     world.wait(600.0).await;
