@@ -24,7 +24,10 @@ use spotalis_sim::{catalogue, embedded, report};
 use spotalis_webhook::admission::Outcome;
 use spotalis_webhook::registration::{self, registration};
 
-use crate::mutants::{self, table::Defect};
+use crate::mutants::{
+    self,
+    table::{Defect, Simulated},
+};
 use crate::workspace::Workspace;
 
 /// What to do with the pages.
@@ -281,13 +284,14 @@ fn defects() -> Result<String> {
     let mut page = heading_from("Defects that are caught", &format!("`{}`", mutants::table::FILE));
     page += "A test that cannot fail proves nothing. Each of these defects is a slip of a hand, and `cargo xtask mutants` makes\n\
              it in a copy of the code, one at a time, and shows that it is caught: by the test, which `cargo test -p` runs alone\n\
-             when given these words, and where a seed is named, by the simulated cluster of that seed as well, which\n\
-             `cargo xtask sim --seed` shows. The judge of the simulation shares no line with the code that it judges.\n\n";
+             when given these words, and where a seed is named, by the simulated cluster of that seed as well, with\n\
+             the property that is not kept; `cargo xtask sim --seed` shows it. The judge of the simulation shares no line with the code that it judges.\n\n";
     page += &table(
         &["Defect", "What would go wrong", "Where", "Test", "Seed"],
         mutants::table::read()?.into_iter().map(|defect| {
             let Defect { name, harm, file, from: _, to: _, test, seed } = defect;
-            let seed = seed.map_or_else(|| "\u{2013}".to_owned(), |seed| seed.to_string());
+            let told = |Simulated { number, property }| format!("{number}: {property}");
+            let seed = seed.map_or_else(|| "\u{2013}".to_owned(), told);
             vec![code(&name), harm, code(&file), code(&test.to_string()), seed]
         }),
     );

@@ -4,10 +4,14 @@
 //! configuration; here they are only taken apart.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{ArgGroup, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use spotalis_config::{Flags, Sources};
 use spotalis_runtime::apiclient::ClusterSource;
@@ -129,19 +133,19 @@ pub struct DemoArgs {
     #[arg(long, value_name = "NAME", default_value = spotalis_sim::catalogue::DEFAULT)]
     pub scenario: String,
     /// Say which scenarios there are and what they show
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["scenario", "seed", "speed", "json", "report", "listen"])]
     pub list: bool,
     /// Decides whatever is left to chance; the same seed gives the same bytes
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(0..=u64::MAX), allow_hyphen_values = true)]
     pub seed: u64,
     /// Simulated seconds per second. Without it a minute for the whole on a terminal, and no time at all elsewhere
-    #[arg(long, value_name = "X", value_parser = speed)]
+    #[arg(long, value_name = "X", value_parser = speed, allow_hyphen_values = true)]
     pub speed: Option<f64>,
     /// One JSON object per line: every moment with Spotalis, then without it, then both in figures
-    #[arg(long)]
+    #[arg(long, conflicts_with = "speed")]
     pub json: bool,
     /// Write a page with charts and every decision to this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = report)]
     pub report: Option<PathBuf>,
     /// Play in real time, and let kubectl talk to the cluster at this address of this machine, until Ctrl-C
     #[arg(long, value_name = "127.0.0.1:PORT", value_parser = loopback, conflicts_with_all = ["speed", "json", "report"])]
@@ -211,6 +215,22 @@ fn key_and_value(text: &str) -> Result<(String, String), &'static str> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
+/// Reads a whole number within bounds.
+pub fn whole<N>(bounds: RangeInclusive<N>) -> impl Fn(&str) -> Result<N, String> + Clone + Send + Sync + 'static
+where
+    N: FromStr + PartialOrd + Display + Clone + Send + Sync + 'static,
+{
+    move |text| {
+        let number = text.parse().ok().filter(|number| bounds.contains(number));
+        number.ok_or_else(|| format!("write a whole number from {} to {}", bounds.start(), bounds.end()))
+    }
+}
+
+/// Standard output has the story already.
+fn report(text: &str) -> Result<PathBuf, &'static str> {
+    if text == "-" { Err("write the name of a file: standard output has the story") } else { Ok(text.into()) }
+}
+
 /// Faster than this nobody can read, slower than this nobody waits.
 fn speed(text: &str) -> Result<f64, &'static str> {
     let speed = text.parse().ok().filter(|speed| (0.1..=100_000.0).contains(speed));
@@ -260,6 +280,32 @@ impl Environment {
     }
 }
 
+impl Args {
+    /// What was typed, unless a part of it would mean nothing beside the rest: nobody is to believe that it did.
+    pub fn coherent(self) -> Result<Self, clap::Error> {
+        let Global { config, kubeconfig, read_only, log_level: _, log_format: _ } = &self.global;
+        let incoherent = match &self.command {
+            Command::Simulate(args) => args.incoherence(kubeconfig.is_some()),
+            Command::Demo(_) => {
+                let typed = [
+                    ("--config", config.is_some()),
+                    ("--kubeconfig", kubeconfig.is_some()),
+                    ("--read-only", *read_only),
+                ];
+                let flag = typed.iter().find(|(_, typed)| *typed);
+                flag.map(|(flag, _)| {
+                    format!("{flag} means nothing to demo, which asks no cluster and shows the built-in configuration")
+                })
+            }
+            _ => None,
+        };
+        match incoherent {
+            Some(what) => Err(Self::command().error(ErrorKind::ArgumentConflict, what)),
+            None => Ok(self),
+        }
+    }
+}
+
 impl Global {
     /// Where the configuration comes from.
     pub fn sources(&self, environment: &Environment) -> Sources {
@@ -279,8 +325,6 @@ impl Global {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

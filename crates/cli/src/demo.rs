@@ -9,12 +9,12 @@ mod lines;
 mod listen;
 mod narrator;
 mod outcome;
+mod place;
 mod story;
 
-use std::fs::OpenOptions;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use console::Term;
@@ -31,6 +31,7 @@ use crate::table::{Palette, to_stdout};
 use ink::{Ink, Text};
 use lines::Run;
 use narrator::{Look, Narrator, Pen};
+use place::Place;
 
 /// How long the whole takes on a terminal if nobody chose a speed.
 const READABLE: Duration = Duration::from_mins(1);
@@ -96,9 +97,7 @@ pub fn run(args: &DemoArgs, environment: &Environment) -> anyhow::Result<Exit> {
     }
     let unknown = || DemoError::UnknownScenario { name: name.clone() };
     let scenario = catalogue::scenario(name).ok_or_else(unknown)?;
-    if let Some(path) = report {
-        can_be_written(path)?;
-    }
+    let place = report.as_deref().map(Place::of).transpose()?;
     let pen = Pen::new(BufWriter::new(io::stdout().lock()));
     if let Some(address) = listen {
         let mut narrator = Narrator::new(pen, look, None, scenario.lasts);
@@ -114,10 +113,9 @@ pub fn run(args: &DemoArgs, environment: &Environment) -> anyhow::Result<Exit> {
         let readable = || io::stdout().is_terminal().then(|| scenario.lasts.div_duration_f64(READABLE));
         in_words(pen, look, &asked, speed.or_else(readable))?
     };
-    if let (Some(path), Some((with, without))) = (report, played) {
-        let page = report::html(&scenario, *seed, &with, &without);
-        std::fs::write(path, page).map_err(|source| DemoError::Report { path: path.clone(), source })?;
-        talk(&format!("the report is in {}", path.display()));
+    if let (Some(place), Some((with, without))) = (place, played) {
+        place.write(&report::html(&scenario, *seed, &with, &without))?;
+        talk(&format!("the report is in {}", place.path().display()));
     }
     Ok(Exit::Fine)
 }
@@ -140,12 +138,6 @@ fn listed(out: &mut dyn Write, look: Look) -> io::Result<()> {
         writeln!(out)?;
     }
     Ok(())
-}
-
-/// Finds out before a minute has passed, and changes nothing of what is there.
-fn can_be_written(path: &Path) -> Result<(), DemoError> {
-    let opened = OpenOptions::new().create(true).truncate(false).write(true).open(path);
-    opened.map(drop).map_err(|source| DemoError::Report { path: path.to_owned(), source })
 }
 
 fn opening(scenario: &Scenario, seed: u64) -> [Text; 4] {
@@ -193,7 +185,8 @@ fn in_words<W: Write>(
     };
     let without = embedded::run(scenario, Terms { seed, with_spotalis: false }, |_, _| ())?;
     let mut pen = narrator.end();
-    pen.write(|out| outcome::write(out, look, &Summary::of(&with), &Summary::of(&without)));
+    let (ours, others) = Summary::of_both(&with, &without);
+    pen.write(|out| outcome::write(out, look, &ours, &others));
     pen.finish()?;
     Ok(Some((with, without)))
 }
@@ -211,8 +204,9 @@ fn in_json<W: Write>(mut pen: Pen<W>, asked: &Asked<'_>) -> anyhow::Result<Optio
     let without = if with.is_some() { played(Run::Without, false)? } else { None };
     let played = with.zip(without);
     if let Some((with, without)) = &played {
-        for (run, record) in [(Run::With, with), (Run::Without, without)] {
-            pen.write(|out| lines::summary(out, run, &Summary::of(record)));
+        let (ours, others) = Summary::of_both(with, without);
+        for (run, summary) in [(Run::With, ours), (Run::Without, others)] {
+            pen.write(|out| lines::summary(out, run, &summary));
         }
     }
     pen.finish()?;

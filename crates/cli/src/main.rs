@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         .install_default()
         .expect("nothing else installs a provider of cryptography");
     let environment = Environment::read();
-    let args = match Args::try_parse() {
+    let args = match Args::try_parse().and_then(Args::coherent) {
         Ok(args) => args,
         Err(error) => {
             // Help asked for goes to standard output with 0, everything else to standard error with 2. Whether anybody

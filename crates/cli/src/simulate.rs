@@ -21,13 +21,14 @@ use spotalis_sim::play::PlayError;
 use spotalis_sim::scenario::{Installation, Mistakes};
 use spotalis_sim::trace::{Scale, Synthetic, Trace};
 use spotalis_sim::whatif::{
-    Assumptions, Complaints, Fleet, Impossible, Inventory, Need, Objective, Question, Weather, run as play,
+    Assumptions, Complaints, Fleet, Impossible, Inventory, Misfit, Need, Objective, Question, Weather, counted,
+    misfits, run as play,
 };
 
 pub use self::flags::SimulateArgs;
 use self::flags::{CapacityArgs, FleetArgs};
 pub use self::from_cluster::There;
-use self::report::{Report, Terms};
+use self::report::{Report, Terms, WorkloadReport};
 use crate::args::{Environment, Output};
 use crate::exit::{Exit, talk};
 use crate::table::{self, Palette};
@@ -50,6 +51,10 @@ const OUTWARD: [&str; 10] = [
     "controller.apiClient.",
     "nodeLabels.",
 ];
+/// From so many replicas on it is said how large that is.
+const LARGE: u32 = 1_000;
+/// What a replica takes while a run is under way, as it was measured: its versions of the last ten minutes, and who watches it.
+const KIB_OF_A_REPLICA: u32 = 160;
 /// Those among them that mean something to somebody who simulates.
 const MISSED: [(&str, &str); 4] = [
     ("nodeLabels.preset", "the nodes are labelled as Karpenter does it"),
@@ -57,6 +62,9 @@ const MISSED: [(&str, &str); 4] = [
     ("nodeLabels.onDemand", "the nodes are labelled as Karpenter does it"),
     ("webhook.enabled", "the webhook is there"),
 ];
+/// One replica, which has nobody to lead: nothing ends it, and to renew a Lease every two seconds would be most of the work of a
+/// simulated day.
+const ALONE: [(&str, &str); 1] = [("controller.leaderElection.enabled", "false")];
 /// Keys that are taken over although their section is not.
 const INWARD: [&str; 1] = ["webhook.onConflict"];
 
@@ -108,6 +116,9 @@ pub enum SimulateError {
     /// The fleet is impossible.
     #[error("{0}")]
     Fleet(Impossible),
+    /// Nothing could ever run on it.
+    #[error("{}", .0.iter().map(|misfit| never(misfit) + ": change the fleet, or leave it out").collect::<Vec<_>>().join("\n"))]
+    NothingFits(Vec<Misfit>),
 }
 
 /// What a cluster has of what can be simulated.
@@ -130,10 +141,8 @@ pub fn run(args: &SimulateArgs, there: There, config: &Config, environment: &Env
     let palette = Palette::of(args.look, environment);
     let wide = args.look.output == Output::Wide;
     table::present(&report, args.look, |out| report.write(out, palette, wide))?;
-    for workload in &report.workloads {
-        for stuck in &workload.stuck {
-            note(&format!("{}, never whole: {} of its pods wait: {}", stuck.workload, stuck.pods, stuck.why));
-        }
+    for WorkloadReport { workload, never_whole, .. } in &report.workloads {
+        never_whole.iter().for_each(|it| note(&format!("{workload}, {}", it.in_words(report.runs.len()))));
     }
     Ok(match report.first_miss() {
         Some(seed) => {
@@ -183,6 +192,11 @@ impl Prepared {
         let lasts = *lasts;
         let wish = fleet.wish(nodes);
         let fleet = Fleet::of(&wish, &needs).map_err(SimulateError::Fleet)?;
+        let misfits = misfits(&inventory.objects, &fleet);
+        let wanted_at_all = inventory.workloads.iter().filter(|workload| workload.replicas > 0).count();
+        if !misfits.is_empty() && misfits.len() == wanted_at_all {
+            return Err(SimulateError::NothingFits(misfits));
+        }
         let weather = weather(capacity, fleet.spot)?;
         let trace_scale = match &weather {
             Weather::Synthetic(_) => None,
@@ -198,6 +212,9 @@ impl Prepared {
                 "the fleet is {spot} spot and {on_demand} on-demand nodes of {cpu} CPU and {memory}, {why}; --nodes says another"
             ));
         }
+        misfits.iter().for_each(|misfit| note(&never(misfit)));
+        let replicas = inventory.workloads.iter().map(|workload| workload.replicas).sum();
+        size(replicas, *runs, cores()).iter().for_each(|text| note(text));
         say_trace(&weather, &trace, fleet.spot, lasts);
         let objectives = args
             .max_unavailable
@@ -228,12 +245,16 @@ impl Prepared {
     }
 }
 
+fn never(Misfit { workload, why }: &Misfit) -> String {
+    format!("{workload} can never run on this fleet: {why}")
+}
+
 /// Says what is left out and what is assumed.
 fn introduce(inventory: &Inventory, wanted: &[policies::Wanted]) {
     let Inventory { workloads: _, namespaces: _, objects: _, skipped, notes } = inventory;
     if !skipped.is_empty() {
-        let counted: Vec<String> = skipped.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-        note(&format!("skipped, for they are not simulated: {}", counted.join(", ")));
+        let kinds: Vec<String> = counted(skipped).collect();
+        note(&format!("skipped, for they are not simulated: {}", kinds.join(", ")));
     }
     notes.iter().chain(wanted.iter().flat_map(|wanted| &wanted.notes)).for_each(|text| note(text));
 }
@@ -246,6 +267,13 @@ fn say_trace(weather: &Weather, name: &str, spot: u32, lasts: Duration) {
         Scale::Nodes => format!("the numbers of {name} are taken for nodes, of which there are {spot}"),
         Scale::Largest => format!("the numbers of {name} are taken for shares: {largest} are all {spot} nodes"),
     });
+    let (fractions, above) = trace.cut(spot, *scale);
+    if fractions > 0 {
+        note(&format!("{fractions} numbers of {name} are no whole number of nodes: what is behind the point is cut"));
+    }
+    if above > 0 {
+        note(&format!("{above} numbers of {name} are above {spot}, and are taken for all {spot} nodes"));
+    }
     let long = duration::format(trace.lasts());
     if trace.lasts() > lasts {
         note(&format!("{name} lasts {long}: in each run another part of it is played"));
@@ -286,7 +314,8 @@ fn installation(config: &Config) -> Installation {
     let at = |value: &serde_json::Value, path: &str| {
         value.pointer(&format!("/{}", path.replace('.', "/"))).cloned().unwrap_or_default()
     };
-    let mut installation = Installation::default();
+    let alone = ALONE.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let mut installation = Installation { replicas: 1, settings: alone.into() };
     for key in spotalis_config::keys() {
         let value = at(&configured, &key.path);
         if value == at(&unchanged, &key.path) {
@@ -306,6 +335,19 @@ fn installation(config: &Config) -> Installation {
     installation
 }
 
+/// How large it is, if it is large.
+fn size(replicas: u32, runs: u32, cores: usize) -> Option<String> {
+    let at_once = cores.min(2 * runs as usize);
+    let each = replicas * KIB_OF_A_REPLICA / 1_024;
+    let words = "replicas are many: expect minutes, and";
+    (replicas >= LARGE)
+        .then(|| format!("{replicas} {words} {each} MiB of memory for each of {at_once} clusters at once"))
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Plays the runs on all cores, with a bar on a terminal.
 fn simulate(question: &Question) -> Result<Vec<spotalis_sim::whatif::Run>, PlayError> {
     let all = question.lasts.as_secs() * 2 * u64::from(question.runs);
@@ -314,8 +356,20 @@ fn simulate(question: &Question) -> Result<Vec<spotalis_sim::whatif::Run>, PlayE
     bar.set_style(
         ProgressStyle::with_template("simulating {bar:40} {percent}%, {eta} left").expect("the template is constant"),
     );
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let runs = play(question, cores, &|time| bar.inc(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)));
+    let runs = play(question, cores(), &|time| bar.inc(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)));
     bar.finish_and_clear();
     runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_large_is_told_before_it_runs() {
+        assert_eq!(size(999, 5, 8), None);
+        let told = "4000 replicas are many: expect minutes, and 625 MiB of memory for each of 2 clusters at once";
+        assert_eq!(size(4_000, 1, 8).as_deref(), Some(told));
+        assert!(size(1_000, 5, 4).unwrap().ends_with("each of 4 clusters at once"));
+    }
 }

@@ -25,7 +25,15 @@ fn what_makes_no_sense_is_told_with_2() {
         (&["--scenario", "tuor"][..], "use tour, rollout, reclaim,"),
         (&["--speed", "0"], "from 0.1 to 100000"),
         (&["--speed", "fast"], "from 0.1 to 100000"),
-        (&["--seed", "-1"], "--help"),
+        (&["--seed", "-1"], "invalid value '-1' for '--seed <N>': write a whole number from 0 to 18446744073709551615"),
+        (&["--speed", "-1"], "from 0.1 to 100000"),
+        (&["--list", "--json"], "cannot be used with"),
+        (&["--list", "--scenario", "tour"], "cannot be used with"),
+        (&["--json", "--speed", "5"], "cannot be used with"),
+        (&["--read-only"], "--read-only means nothing to demo"),
+        (&["--kubeconfig", "a"], "--kubeconfig means nothing to demo"),
+        (&["--config", "a"], "--config means nothing to demo"),
+        (&["--report", "-"], "standard output has the story"),
         (&["--listen", "0.0.0.0:8001"], "neither TLS nor passwords"),
         (&["--listen", "8001"], "as 127.0.0.1:8001"),
         (&["--listen", &taken], &taken),
@@ -38,6 +46,21 @@ fn what_makes_no_sense_is_told_with_2() {
         assert_eq!(ran.code, 2, "{words:?}: {}{}", ran.out, ran.err);
         assert!(ran.err.contains(says), "{words:?}: {}", ran.err);
     }
+}
+
+#[test]
+fn a_report_that_is_not_finished_is_no_file() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("unfinished");
+    let _ = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("report.html");
+    let words = ["demo", "--scenario", "rollout", "--speed", "1", "--report", path.to_str().unwrap()];
+    let mut child = command(&words).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success() && !child.wait().unwrap().success(), "{line}");
+    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0, "neither the report nor a draft of it");
 }
 
 #[test]

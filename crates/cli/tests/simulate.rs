@@ -39,8 +39,13 @@ fn the_examples_are_split_as_their_page_says() {
         assert_eq!(lines[place + 1][0], "without", "{}", ran.out);
     }
     // Silence but for what has to be said: no bar, no colours.
-    assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
-    assert!(ran.err.starts_with("note: the fleet is "), "{}", ran.err);
+    let said: Vec<&str> = ran.err.lines().collect();
+    let [left_out, fleet] = said[..] else { panic!("{}", ran.err) };
+    assert!(
+        left_out.starts_with("note: not read, for they are no files") && left_out.ends_with("README.md"),
+        "{left_out}"
+    );
+    assert!(fleet.starts_with("note: the fleet is "), "{fleet}");
     assert!(!ran.out.contains('\u{1b}') && !ran.err.contains(['\u{1b}', '\r', '%']), "{}", ran.err);
 }
 
@@ -116,15 +121,91 @@ fn who_never_gets_a_node_is_named_and_what_is_not_simulated_too() {
     let picky = web.replace("      containers:", "      nodeSelector: {disk: fast}\n      containers:");
     let beside = "---\napiVersion: v1\nkind: Service\nmetadata: {name: web}\n";
     let path = file("picky.yaml", &format!("{picky}{beside}"));
-    let ran = run(&["simulate", "-f", path.to_str().unwrap(), "--hours", "0.25", "--runs", "1"]);
-    assert_eq!(ran.code, 0, "{}", ran.err);
+    let path = path.to_str().unwrap();
+    let ran = run(&["simulate", "-f", path, "--hours", "0.25", "--runs", "1"]);
+    let never =
+        "shop/web can never run on this fleet: 0/4 nodes are available: 4 node(s) didn't match Pod's node affinity";
+    assert_eq!((ran.code, ran.out.as_str()), (2, ""), "nothing can come of it: {}", ran.err);
+    assert!(ran.err.starts_with(&format!("error: {never}")), "{}", ran.err);
+    let ran = run(&[
+        "simulate",
+        "-f",
+        path,
+        &example("shop/cart.yaml"),
+        "--hours",
+        "0.25",
+        "--runs",
+        "1",
+        "--min-ready",
+        "1",
+    ]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
     for said in [
         "note: skipped, for they are not simulated: 1 Service\n",
-        "note: shop/web, never whole: 10 of its pods wait: 0/4 nodes are available: ",
-        "4 node(s) didn't match Pod's node affinity/selector",
+        &format!("note: {never}"),
+        "note: shop/web, never whole with Spotalis and without it: 10 of its pods waited: 0/4 nodes are available: ",
     ] {
         assert!(ran.err.contains(said), "{said}: {}", ran.err);
     }
+    let line = |place: usize| {
+        let lines = ran.out.lines().skip_while(|line| !line.starts_with("shop/web")).skip(place);
+        lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).next().unwrap()
+    };
+    assert_eq!(line(0), "shop/web 7/3 with 0/0 never 0 15m 0 -", "{}", ran.out);
+    assert_eq!(line(1), "without 0/0 never 0 15m 0 -", "{}", ran.out);
+    assert!(ran.out.contains("shop/web   0      0s   15m   0 of 10\n"), "missed from the beginning on: {}", ran.out);
+}
+
+#[test]
+fn what_is_whole_much_later_with_spotalis_misses_what_it_would_keep_if_it_were_not_counted() {
+    let path = file("low.json", "{\"metadata\": {\"gap_seconds\": 600}, \"data\": [0, 2]}");
+    let web = example("shop/web.yaml");
+    let trace = ["--trace", path.to_str().unwrap(), "--trace-scale", "nodes"];
+    let rest = ["--hours", "0.33", "--runs", "1", "--nodes", "4", "--max-unavailable", "0", "-o", "json"];
+    let ran = run(&[&["simulate", "-f", &web][..], &trace, &rest].concat());
+    assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
+    let report = json(&ran);
+    let [with, without] = ["with", "without"].map(|side| report["runs"][0][side]["workloads"][0].clone());
+    let (late, early) = (with["wholeAfterSeconds"].as_f64().unwrap(), without["wholeAfterSeconds"].as_f64().unwrap());
+    assert!(early < 20.0 && (700.0..800.0).contains(&late), "there is no spot node for ten minutes: {early} {late}");
+    let from = early + 60.0;
+    let near = |value: &Value, wanted: f64| (value.as_f64().unwrap() - wanted).abs() < 0.001;
+    assert!(near(&with["countedFromSeconds"], from) && near(&without["countedFromSeconds"], from), "{with} {without}");
+    assert!(near(&with["belowSeconds"], late - from), "{with}");
+    assert_eq!((&with["fewestReady"], &without["belowSeconds"]), (&3.into(), &0.0.into()));
+    assert!(near(&report["objectives"][0]["missed"][0]["atSeconds"], from), "{}", report["objectives"]);
+}
+
+#[test]
+fn what_lies_in_a_directory_is_read_or_named() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mixed-manifests");
+    let _ = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::copy(example("shop/web.yaml"), directory.join("web.YAML")).unwrap();
+    std::fs::write(directory.join("web.yaml.bak"), "x").unwrap();
+    let pipe = directory.join("pipe.yaml");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let ran = run(&["simulate", "-f", directory.to_str().unwrap(), "--hours", "0.05", "--runs", "1"]);
+    assert_eq!(ran.code, 0, "nobody ever writes into the pipe: {}", ran.err);
+    assert!(ran.out.contains("shop/web"), "an ending is one in capitals, too: {}", ran.out);
+    let shown = [pipe, directory.join("web.yaml.bak")].map(|path| path.display().to_string());
+    let note = format!("not read, for they are no files that end with .yaml, .yml or .json: {}\n", shown.join(", "));
+    assert!(ran.err.contains(&note), "{note}: {}", ran.err);
+}
+
+#[test]
+fn what_is_cut_of_a_trace_is_told() {
+    let path = file("cut.json", "\u{feff}{\"metadata\": {\"gap_seconds\": 60}, \"data\": [1.5, 2, 9, 2]}");
+    let (web, trace) = (example("shop/web.yaml"), path.to_str().unwrap());
+    let rest = ["--trace-scale", "nodes", "--nodes", "4", "--hours", "0.05", "--runs", "1"];
+    let ran = run(&[&["simulate", "-f", &web, "--trace", trace][..], &rest].concat());
+    assert_eq!(ran.code, 0, "a mark at its beginning says nothing: {}", ran.err);
+    assert!(
+        ran.err.contains("1 numbers of ") && ran.err.contains("are no whole number of nodes: what is behind"),
+        "{}",
+        ran.err
+    );
+    assert!(ran.err.contains(" are above 2, and are taken for all 2 nodes\n"), "{}", ran.err);
 }
 
 #[test]
@@ -150,27 +231,49 @@ fn what_makes_no_sense_is_2_and_is_told_with_its_place() {
         (&["-f", "/nonexistent.yaml"], "/nonexistent.yaml cannot be read"),
         (&["-f", &broken], "broken.yaml:1:7: unclosed bracket '['"),
         (&["-f", &broken, &other], "other.yaml:1:1: apiVersion is missing"),
-        (&["-f", &large], "large.yaml:14:13: Deployment shop/web: 100000 replicas: at most 20000 are simulated"),
+        (&["-f", &large], "large.yaml:14:13: Deployment shop/web: 100000 replicas: at most 5000 are simulated"),
         (&["-f", &refused], "refused.yaml:14:13: Deployment shop/web: spec.replicas: Invalid value: -1"),
         (&["-f", &empty], "there is nothing in "),
         (&["-f", "-"], "there is nothing in standard input"),
         (&["-f", directory], "files that end with .yaml, .yml or .json are looked at"),
         (&["-f", &service], "neither a Deployment nor a StatefulSet is among them"),
-        (&["-f", web, "--nodes", "0"], "0 is not in 1..=5000"),
-        (&["-f", web, "--nodes", "-1"], "-1 is not in 1..=5000"),
-        (&["-f", web, "--nodes", "1000000000000"], "is not in 1..=5000"),
-        (&["-f", web, "--spot-share", "101"], "101 is not in 0..=100"),
+        (&["-f", "-", "--trace", "-"], "standard input can be read once: name a file"),
+        (&["-f", "-", "-"], "standard input can be read once: name a file"),
+        (
+            &["-f", web, "--trace", "calm", "--trace-scale", "nodes"],
+            "--trace-scale is about the numbers of a file, and calm",
+        ),
+        (&["-f", web, "--kubeconfig", "a"], "--kubeconfig means nothing without --from-cluster"),
+        (&["-f", web, "--print-trace"], "cannot be used with"),
+        (&["--print-trace", "-o", "json"], "cannot be used with"),
+        (&["--print-trace", "--runs", "2"], "cannot be used with"),
+        (&["-f", web, "-n", "Bad_NS"], "\"Bad_NS\" is no name of a namespace: use small letters"),
+        (&["-f", web, "--nodes", "0"], "invalid value '0' for '--nodes <N>': write a whole number from 1 to 5000"),
+        (&["-f", web, "--nodes", "-1"], "invalid value '-1' for '--nodes <N>': write a whole number from 1 to 5000"),
+        (&["-f", web, "--nodes", "1000000000000"], "write a whole number from 1 to 5000"),
+        (
+            &["-f", web, "--nodes", "many"],
+            "invalid value 'many' for '--nodes <N>': write a whole number from 1 to 5000",
+        ),
+        (&["-f", web, "--spot-share", "101"], "write a whole number from 0 to 100"),
+        (&["-f", web, "--seed", "-1"], "write a whole number from 0 to 18446744073709551615"),
+        (&["-f", web, "--ready-after", "-1s"], "invalid value '-1s' for '--ready-after <DURATION>'"),
+        (&["-f", web, "--max-unavailable", "-10%"], "\"-10%\" is neither a number of replicas"),
+        (
+            &["-f", web, "--nodes", "4", "--spot-share", "0"],
+            "wanted on spot are 7 pods, and 0 spot nodes take 0: they can never",
+        ),
         (&["-f", web, "--node-cpu", "500m"], "a pod of shop/web asks for 1 CPU and 1024Mi of memory, which no node"),
         (&["-f", web, "--node-memory", "much"], "--node-memory \"much\" is no size of a node"),
-        (&["-f", web, "--hours", "0"], "at least 0.02 and at most 744"),
-        (&["-f", web, "--hours", "-1"], "at least 0.02 and at most 744"),
-        (&["-f", web, "--hours", "1e9"], "at least 0.02 and at most 744"),
-        (&["-f", web, "--hours", "nan"], "at least 0.02 and at most 744"),
-        (&["-f", web, "--runs", "100000"], "100000 is not in 1..=1000"),
+        (&["-f", web, "--hours", "0"], "write a number of hours, from 0.0167, which is a minute, to 744"),
+        (&["-f", web, "--hours", "-1"], "write a number of hours, from 0.0167, which is a minute, to 744"),
+        (&["-f", web, "--hours", "1e9"], "write a number of hours, from 0.0167, which is a minute, to 744"),
+        (&["-f", web, "--hours", "nan"], "write a number of hours, from 0.0167, which is a minute, to 744"),
+        (&["-f", web, "--runs", "100000"], "write a whole number from 1 to 1000"),
         (&["-f", web, "--spot-price", "-1"], "a number from 0 to 1, as 0.35"),
         (&["-f", web, "--min-ready", "110%"], "nor a share of them, as 30%"),
         (&["-f", web, "--replace-after", "2"], "a duration needs a unit"),
-        (&["-f", web, "--replace-after", "48h"], "it is at most 24h"),
+        (&["-f", web, "--replace-after", "48h"], "write at most 24h"),
         (&["-f", web, "--trace", "stormy"], "use calm, bursty, diurnal, outage, or a file"),
         (&["-f", web, "--trace", &gap], "gap.json:3:6: data[1] is null; allowed is a number that is not negative"),
         (&["-f", web, "--trace", &none], "data is empty; a trace is {\"metadata\": "),

@@ -92,7 +92,7 @@ fn every_command_of_the_page_runs() {
         if !words.contains("--hours") {
             more.extend(["--hours", "0.1"]);
         }
-        if !words.contains("--runs") {
+        if !words.contains("--runs") && !words.contains("--print-trace") {
             more.extend(["--runs", "1"]);
         }
         if words.contains("--from-cluster") {
@@ -108,11 +108,16 @@ fn every_command_of_the_page_runs() {
     }
 }
 
-/// Each line that the page shows is there. Of the figures only the first is held against it: the others are of seconds.
+/// Each line that the page shows is there. Of the figures only the first that is no time is held against it: the others follow
+/// from seconds.
 fn holds_what_is_shown(page: &str, out: &str) {
     let [shown] = blocks(page, "text").try_into().unwrap();
     let lines = |text: &str| -> Vec<String> {
-        let squeezed = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        let is_time =
+            |word: &&str| word.contains(|c: char| c.is_ascii_digit()) && word.trim_end_matches(')').ends_with('s');
+        let squeezed = text
+            .lines()
+            .map(|line| line.split_whitespace().filter(|word| !is_time(word)).collect::<Vec<_>>().join(" "));
         squeezed.map(|line| line.split(')').next().unwrap_or_default().to_owned()).collect()
     };
     let there = lines(out);

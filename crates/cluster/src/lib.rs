@@ -23,6 +23,7 @@ pub mod resource;
 pub mod selector;
 pub mod store;
 
+pub use api::decode::{Misfit, misfit};
 pub use api::perform::Rejected;
 pub use api::reply::Body;
 pub use api::service::ApiService;

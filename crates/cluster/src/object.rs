@@ -27,7 +27,10 @@ struct Known {
     /// The UID of the controller.
     controller: Option<Box<str>>,
     deletion: Option<Timestamp>,
-    is_ready: bool,
+    /// Since when it is ready, if it is.
+    ready: Option<Timestamp>,
+    /// Whether it is a pod that came to its end.
+    is_over: bool,
 }
 
 impl PartialEq for Object {
@@ -215,9 +218,14 @@ impl Object {
         owners.iter().find(|owner| is_controller(owner)).map(Owner::of)
     }
 
+    /// The UID of the controller.
+    pub fn controlled_by(&self) -> Option<&str> {
+        self.known().controller.as_deref()
+    }
+
     /// Whether the object with this UID is the controller of this.
     pub fn is_controlled_by(&self, uid: &str) -> bool {
-        self.known().controller.as_deref() == Some(uid)
+        self.controlled_by() == Some(uid)
     }
 
     /// A condition of the status, by its type.
@@ -227,11 +235,22 @@ impl Object {
 
     /// Whether a condition of the status is `True`.
     pub fn has_condition(&self, type_: &str) -> bool {
-        if type_ == READY { self.known().is_ready } else { self.is_true(type_) }
+        if type_ == READY { self.ready_since().is_some() } else { self.fulfilled(type_).is_some() }
     }
 
-    fn is_true(&self, type_: &str) -> bool {
-        self.condition(type_).is_some_and(|condition| condition["status"] == "True")
+    /// Since when the condition `Ready` is `True`; since ever, if it does not say.
+    pub fn ready_since(&self) -> Option<Timestamp> {
+        self.known().ready
+    }
+
+    /// Whether `status.phase` is that of a pod that came to its end.
+    pub fn is_over(&self) -> bool {
+        self.known().is_over
+    }
+
+    /// A condition that is `True`.
+    fn fulfilled(&self, type_: &str) -> Option<&Value> {
+        self.condition(type_).filter(|condition| condition["status"] == "True")
     }
 
     fn known(&self) -> &Known {
@@ -239,7 +258,10 @@ impl Object {
             uid: self.text("/metadata/uid").unwrap_or_default().into(),
             controller: self.controller().map(|owner| owner.uid.into()),
             deletion: self.time("/metadata/deletionTimestamp"),
-            is_ready: self.is_true(READY),
+            ready: self.fulfilled(READY).map(|condition| {
+                condition["lastTransitionTime"].as_str().and_then(|time| time.parse().ok()).unwrap_or(Timestamp::MIN)
+            }),
+            is_over: matches!(self.text("/status/phase"), Some("Succeeded" | "Failed")),
         })
     }
 }

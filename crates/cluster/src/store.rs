@@ -1,19 +1,18 @@
 //! What the cluster holds: objects by kind, namespace and name, one counter of revisions, and the changes since the last
 //! compaction. Indexes beside them answer what controllers ask all the time: what belongs to an owner, which pods are on a
-//! node, which pods a selector selects.
+//! node, how many pods are alike.
 //!
 //! It checks nothing and decides nothing. Who may write what, and whether a precondition holds, is decided before.
 
-use std::borrow::Borrow;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::object::Object;
 use crate::resource::Kind;
-use crate::selector::selects;
 
 /// Where an object lies.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,8 +62,42 @@ pub fn at_revision(object: &Object, revision: u64) -> Arc<Object> {
     Arc::new(Object::from(json))
 }
 
-/// A namespace, and a label with its value.
-type Label = (Arc<str>, String, String);
+/// Objects by something that they have in common. They are in it themselves: controllers walk through thousands of them, and a
+/// look-up for each would be most of their work.
+type Index = BTreeMap<Arc<str>, BTreeMap<Key, Arc<Object>>>;
+
+/// What pods are alike in that are counted together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Alike {
+    /// Whether they came to their end.
+    pub is_over: bool,
+    /// Whether they are being deleted.
+    pub is_ending: bool,
+    /// Since when they are ready, if they are.
+    pub ready_since: Option<Timestamp>,
+    /// Their labels, as JSON.
+    labels: String,
+}
+
+impl Alike {
+    fn of(pod: &Object) -> Self {
+        Self {
+            is_over: pod.is_over(),
+            is_ending: pod.deletion().is_some(),
+            ready_since: pod.ready_since(),
+            labels: pod.at("/metadata/labels").to_string(),
+        }
+    }
+}
+
+/// Pods of one controller, or of none, that are alike.
+#[derive(Clone, Debug)]
+pub struct Crowd {
+    /// How many they are.
+    pub count: usize,
+    /// One of them, as it was when it came to them: what they are alike in holds of it.
+    pub one: Arc<Object>,
+}
 
 /// All objects.
 #[derive(Clone, Debug, Default)]
@@ -72,11 +105,11 @@ pub struct Store {
     revision: u64,
     objects: BTreeMap<Key, Arc<Object>>,
     /// The objects that name an owner, by its UID; under the empty one those that have no controller.
-    owned: BTreeMap<Arc<str>, BTreeSet<Key>>,
+    owned: Index,
     /// The pods on a node, by its name; under the empty name those that are on none.
-    placed: BTreeMap<Arc<str>, BTreeSet<Key>>,
-    /// The pods that have a label, by their namespace.
-    labelled: BTreeMap<Label, BTreeSet<Key>>,
+    placed: Index,
+    /// The pods of each controller, by their namespace and its UID; under the empty one those that have none.
+    crowds: BTreeMap<(Arc<str>, Arc<str>), BTreeMap<Alike, Crowd>>,
     log: VecDeque<Change>,
     /// Changes up to this revision are forgotten.
     compacted: u64,
@@ -112,46 +145,43 @@ impl Store {
 
     /// The objects that name the owner with this UID, as its controller or not.
     pub fn owned_by(&self, uid: &str) -> impl Iterator<Item = (&Key, &Arc<Object>)> {
-        self.indexed(self.owned.get(uid).filter(|_| !uid.is_empty()))
+        self.owned.get(uid).filter(|_| !uid.is_empty()).into_iter().flatten()
+    }
+
+    /// The pods that an object controls, those together that are alike. Who counts thousands of them whenever one changes counts
+    /// few crowds.
+    pub fn crowds(&self, controller: &Object) -> impl Iterator<Item = (&Alike, &Crowd)> {
+        self.crowds.get(&(controller.namespace().into(), controller.uid().into())).into_iter().flatten()
+    }
+
+    /// The same of all pods of a namespace.
+    pub fn crowds_in(&self, namespace: &str) -> impl Iterator<Item = (&Alike, &Crowd)> {
+        let ours = move |(there, _): &(Arc<str>, Arc<str>)| **there == *namespace;
+        self.crowds
+            .range((namespace.into(), "".into())..)
+            .take_while(move |(of, _)| ours(of))
+            .flat_map(|(_, crowds)| crowds)
     }
 
     /// The pods on a node; of the empty name, those that are on none.
     pub fn pods_on(&self, node: &str) -> impl Iterator<Item = (&Key, &Arc<Object>)> {
-        self.indexed(self.placed.get(node))
+        self.placed.get(node).into_iter().flatten()
     }
 
     /// The objects of a kind in a namespace that have no controller.
     pub fn uncontrolled(&self, kind: Kind, namespace: &str) -> impl Iterator<Item = &Arc<Object>> {
         let from = Key::new(kind, namespace, "");
-        let keys = self.owned.get("").into_iter().flat_map(move |keys| keys.range(from.clone()..));
-        let ours = move |key: &&Key| key.kind == kind && *key.namespace == *namespace;
-        keys.take_while(ours).filter_map(|key| self.objects.get(key))
+        let all = self.owned.get("").into_iter().flat_map(move |objects| objects.range(from.clone()..));
+        let ours = move |key: &Key| key.kind == kind && *key.namespace == *namespace;
+        all.take_while(move |(key, _)| ours(key)).map(|(_, object)| object)
     }
 
-    /// The pods of a namespace that a `LabelSelector` selects.
-    pub fn selected<'s>(&'s self, namespace: &str, selector: &'s Value) -> impl Iterator<Item = &'s Arc<Object>> {
-        let label = selector["matchLabels"].as_object().and_then(|labels| labels.iter().next());
-        let keys = label.and_then(|(key, value)| {
-            self.labelled.get(&(namespace.into(), key.clone(), value.as_str().unwrap_or_default().to_owned()))
-        });
-        let by_label = keys.into_iter().flatten().filter_map(|key| self.objects.get(key));
-        let others = label.is_none().then(|| self.list(Kind::Pod, Some(namespace))).into_iter().flatten();
-        by_label.chain(others).filter(|pod| selects(selector, pod.at("/metadata/labels")))
-    }
-
-    fn indexed<'s>(&'s self, keys: Option<&'s BTreeSet<Key>>) -> impl Iterator<Item = (&'s Key, &'s Arc<Object>)> {
-        keys.into_iter().flatten().filter_map(|key| self.objects.get_key_value(key))
-    }
-
-    fn index(&mut self, key: &Key, object: &Object) {
+    fn index(&mut self, key: &Key, object: &Arc<Object>) {
         for owner in named(object) {
-            self.owned.entry(owner.into()).or_default().insert(key.clone());
+            keep(&mut self.owned, owner, key, object);
         }
         if key.kind == Kind::Pod {
-            self.placed.entry(object.node().into()).or_default().insert(key.clone());
-            for label in labels(key, object) {
-                self.labelled.entry(label).or_default().insert(key.clone());
-            }
+            keep(&mut self.placed, object.node(), key, object);
         }
     }
 
@@ -161,9 +191,29 @@ impl Store {
         }
         if key.kind == Kind::Pod {
             forget(&mut self.placed, object.node(), key);
-            for label in labels(key, object) {
-                forget(&mut self.labelled, &label, key);
+        }
+    }
+
+    fn recount(&mut self, before: Option<&Object>, after: Option<&Arc<Object>>) {
+        let (was, is) = (before.map(crowd_of), after.map(|pod| crowd_of(pod)));
+        if was == is {
+            return;
+        }
+        if let Some((of, alike)) = was
+            && let Some(crowds) = self.crowds.get_mut(&of)
+        {
+            if let Some(crowd) = crowds.get_mut(&alike).filter(|crowd| crowd.count > 1) {
+                crowd.count -= 1;
+            } else {
+                crowds.remove(&alike);
             }
+            if crowds.is_empty() {
+                self.crowds.remove(&of);
+            }
+        }
+        if let Some(((of, alike), pod)) = is.zip(after) {
+            let crowd = self.crowds.entry(of).or_default().entry(alike);
+            crowd.or_insert_with(|| Crowd { count: 0, one: pod.clone() }).count += 1;
         }
     }
 
@@ -173,11 +223,12 @@ impl Store {
         object["metadata"]["resourceVersion"] = Value::String(self.revision.to_string());
         let object = Arc::new(Object::from(object));
         let before = self.objects.insert(key.clone(), object.clone());
-        if before.as_ref().is_none_or(|before| !is_indexed_alike(before, &object)) {
-            if let Some(before) = &before {
-                self.unindex(&key, before);
-            }
-            self.index(&key, &object);
+        if let Some(before) = before.as_ref().filter(|before| !is_indexed_alike(before, &object)) {
+            self.unindex(&key, before);
+        }
+        self.index(&key, &object);
+        if key.kind == Kind::Pod {
+            self.recount(before.as_deref(), Some(&object));
         }
         self.log.push_back(Change { revision: self.revision, key, before, after: Some(object.clone()) });
         object
@@ -187,6 +238,9 @@ impl Store {
     pub fn remove(&mut self, key: &Key) -> Option<Arc<Object>> {
         let before = self.objects.remove(key)?;
         self.unindex(key, &before);
+        if key.kind == Kind::Pod {
+            self.recount(Some(&before), None);
+        }
         self.revision += 1;
         let last = at_revision(&before, self.revision);
         self.log.push_back(Change { revision: self.revision, key: key.clone(), before: Some(before), after: None });
@@ -266,21 +320,25 @@ fn named(object: &Object) -> impl Iterator<Item = &str> {
     object.owners().map(|owner| owner.uid).chain(uncontrolled)
 }
 
-fn labels(key: &Key, object: &Object) -> impl Iterator<Item = Label> {
-    let labels = object.at("/metadata/labels").as_object().into_iter().flatten();
-    labels.map(|(label, value)| (key.namespace.clone(), label.clone(), value.as_str().unwrap_or_default().to_owned()))
+/// With whom a pod is counted.
+fn crowd_of(pod: &Object) -> ((Arc<str>, Arc<str>), Alike) {
+    ((pod.namespace().into(), pod.controlled_by().unwrap_or_default().into()), Alike::of(pod))
 }
 
-/// Most changes are of the status, and leave all indexes as they are.
+/// Most changes are of the status, and leave an object where it is in all indexes.
 fn is_indexed_alike(before: &Object, after: &Object) -> bool {
-    let parts = ["/metadata/ownerReferences", "/metadata/labels", "/spec/nodeName"];
+    let parts = ["/metadata/ownerReferences", "/spec/nodeName"];
     parts.iter().all(|part| before.at(part) == after.at(part))
 }
 
-fn forget<K: Ord + Borrow<Q>, Q: Ord + ?Sized>(index: &mut BTreeMap<K, BTreeSet<Key>>, of: &Q, key: &Key) {
-    if let Some(keys) = index.get_mut(of) {
-        keys.remove(key);
-        if keys.is_empty() {
+fn keep(index: &mut Index, of: &str, key: &Key, object: &Arc<Object>) {
+    index.entry(of.into()).or_default().insert(key.clone(), object.clone());
+}
+
+fn forget(index: &mut Index, of: &str, key: &Key) {
+    if let Some(objects) = index.get_mut(of) {
+        objects.remove(key);
+        if objects.is_empty() {
             index.remove(of);
         }
     }
@@ -388,25 +446,41 @@ mod tests {
     }
 
     #[test]
-    fn pods_are_selected_as_they_are_labelled_now() {
+    fn pods_that_are_alike_are_counted_together_as_they_are_now() {
         let mut store = Store::default();
-        let put = |store: &mut Store, name: &str, labels: Value| {
-            store.put(Key::new(Kind::Pod, "a", name), json!({"metadata": {"name": name, "labels": labels}}));
+        let pod = |owner: &str, app: &str, ready: &str| {
+            json!({
+                "metadata": {"namespace": "a", "labels": {"app": app}, "ownerReferences": [{"uid": owner, "controller": true}]},
+                "status": {"conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": "2026-03-01T12:00:00Z"}]},
+            })
         };
-        let selected = |store: &Store, selector: &Value| {
-            store.selected("a", selector).map(|pod| pod.name().to_owned()).collect::<Vec<_>>().join(" ")
+        let key = |name: &str| Key::new(Kind::Pod, "a", name);
+        let in_words = |(alike, crowd): (&Alike, &Crowd)| {
+            format!("{} {} {}", crowd.count, crowd.one.label("app").unwrap_or("none"), alike.ready_since.is_some())
         };
-        put(&mut store, "x", json!({"app": "x", "tier": "1"}));
-        put(&mut store, "y", json!({"app": "x", "tier": "2"}));
-        store.put(Key::new(Kind::Pod, "b", "z"), json!({"metadata": {"name": "z", "labels": {"app": "x"}}}));
-        let (app, both) = (json!({"matchLabels": {"app": "x"}}), json!({"matchLabels": {"app": "x", "tier": "2"}}));
-        let not = json!({"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["2"]}]});
-        let all =
-            |store: &Store| [&app, &both, &not, &json!({}), &json!(null)].map(|selector| selected(store, selector));
-        assert_eq!(all(&store), ["x y", "y", "x", "x y", ""]);
-        put(&mut store, "y", json!({"app": "y"}));
-        assert_eq!(all(&store), ["x", "", "x y", "x y", ""]);
-        store.remove(&Key::new(Kind::Pod, "a", "x"));
-        assert_eq!(all(&store), ["", "", "y", "y", ""]);
+        let counted = |store: &Store, uid: &str| {
+            let owner = Object::from(json!({"metadata": {"namespace": "a", "uid": uid}}));
+            store.crowds(&owner).map(in_words).collect::<Vec<_>>().join(", ")
+        };
+        for name in ["x", "y", "z"] {
+            store.put(key(name), pod("o", "web", "False"));
+        }
+        assert_eq!(counted(&store, "o"), "3 web false");
+        store.put(key("y"), pod("o", "web", "True"));
+        store.put(key("x"), pod("o", "db", "False"));
+        assert_eq!(counted(&store, "o"), "1 db false, 1 web false, 1 web true");
+        store.put(key("x"), pod("p", "db", "False"));
+        store.remove(&key("z"));
+        assert_eq!((counted(&store, "o"), counted(&store, "p")), ("1 web true".to_owned(), "1 db false".to_owned()));
+        let abroad = json!({"metadata": {"namespace": "ab", "ownerReferences": [{"uid": "o", "controller": true}]}});
+        store.put(Key::new(Kind::Pod, "ab", "x"), abroad);
+        store.put(key("w"), json!({"metadata": {"namespace": "a"}}));
+        let all = |store: &Store, namespace| store.crowds_in(namespace).map(in_words).collect::<Vec<_>>().join(", ");
+        assert_eq!(
+            (all(&store, "a"), all(&store, "ab")),
+            ("1 none false, 1 web true, 1 db false".to_owned(), "1 none false".to_owned())
+        );
+        store.remove(&key("y"));
+        assert_eq!(counted(&store, "o"), "");
     }
 }

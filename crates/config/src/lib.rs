@@ -24,3 +24,4 @@ pub use settings::{
     LogLevel, Logging, Metrics, NamespaceMode, NodeLabels, Notifications, Prices, Protect, Provisioner, Rebalance,
     ScaleDownOrder, SecretUrl, Settings, Sqs, Tolerations, Utilization, Webhook,
 };
+pub use spotalis_core::split::Rounding;

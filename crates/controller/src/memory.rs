@@ -41,6 +41,8 @@ struct Disruption {
     state: State,
     /// The probe that it took the place of.
     before: Option<Probe>,
+    /// The one whose replacement was not Ready yet when this one was asked for: it still counts if this one is refused.
+    earlier: Option<Box<Disruption>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +113,7 @@ impl Memory {
 
     /// Ends the workload's disruption if its replacement is Ready, or if that takes too long.
     pub(crate) fn settle(&mut self, key: &WorkloadKey, snapshot: &Snapshot, now: Duration) {
-        let Some(Disruption { victim, since, state, before: _ }) = self.disruptions.get(key) else { return };
+        let Some(Disruption { victim, since, state, .. }) = self.disruptions.get(key) else { return };
         let (State::Accepted(at) | State::Doubtful(at)) = *state else { return };
         let to = victim.to;
         let is_new = |pod: &Pod| may_follow(pod, at);
@@ -147,7 +149,7 @@ impl Memory {
 
     /// The pod of which nobody knows whether it was evicted.
     pub(crate) fn doubtful(&self, key: &WorkloadKey) -> Option<Victim> {
-        let Disruption { victim, state, since: _, before: _ } = self.disruptions.get(key)?;
+        let Disruption { victim, state, .. } = self.disruptions.get(key)?;
         matches!(state, State::Doubtful(_)).then(|| victim.clone())
     }
 
@@ -157,14 +159,16 @@ impl Memory {
             && let State::Doubtful(at) = disruption.state
         {
             disruption.state = State::Accepted(at);
+            disruption.earlier = None;
         }
     }
 
     /// It was not: as if nothing had been sent.
     pub(crate) fn retract(&mut self, key: &WorkloadKey) {
         self.probes.remove(key);
-        let before = self.disruptions.remove(key).and_then(|disruption| disruption.before);
+        let before = self.disruptions.get(key).and_then(|disruption| disruption.before);
         self.probes.extend(before.map(|probe| (key.clone(), probe)));
+        self.end_disruption(key);
     }
 
     /// Whether this workload may be disrupted as far as the cluster's limit goes.
@@ -220,7 +224,8 @@ impl Memory {
         if free {
             self.waiting.remove(key);
             self.woken.remove(key);
-            let disruption = Disruption { victim, since: now, state: State::Asked, before: None };
+            let earlier = self.disruptions.remove(key).map(Box::new);
+            let disruption = Disruption { victim, since: now, state: State::Asked, before: None, earlier };
             self.disruptions.insert(key.clone(), disruption);
         }
         free
@@ -233,13 +238,17 @@ impl Memory {
         if let Some(disruption) = self.disruptions.get_mut(key) {
             disruption.state = if is_certain { State::Accepted(at) } else { State::Doubtful(at) };
             disruption.before = before;
+            if is_certain {
+                disruption.earlier = None;
+            }
         }
         self.refusals.remove(key);
     }
 
     /// The eviction did not happen.
     pub(crate) fn end_disruption(&mut self, key: &WorkloadKey) {
-        self.disruptions.remove(key);
+        let earlier = self.disruptions.remove(key).and_then(|disruption| disruption.earlier);
+        self.disruptions.extend(earlier.map(|earlier| (key.clone(), *earlier)));
     }
 
     /// The last eviction, until a newer pod carries our mark.

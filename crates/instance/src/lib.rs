@@ -10,6 +10,8 @@ mod wiring;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use kube::Client;
 use parking_lot::Mutex;
 use spotalis_config::Config;
@@ -78,9 +80,21 @@ pub struct Adjustable {
     balance: Balance,
 }
 
+/// Runs the tasks of an instance. All of them end after its `stop`, some only when what they do is done.
+pub trait Executor {
+    /// Begins a task.
+    fn spawn(&self, task: BoxFuture<'static, ()>);
+}
+
+impl Executor for TaskTracker {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.spawn(task);
+    }
+}
+
 impl Instance {
-    /// Starts it. `stop` asks for its end; those of its tasks that have to end in order are among `tasks`.
-    pub fn start(surroundings: Surroundings<'_>, stop: &CancellationToken, tasks: &TaskTracker) -> Self {
+    /// Starts it. `stop` asks for its end, which has come when all of its tasks have ended.
+    pub fn start(surroundings: Surroundings<'_>, stop: &CancellationToken, tasks: &dyn Executor) -> Self {
         let Surroundings { client, clock, config, identity, peer_address, build: (version, revision) } = surroundings;
         // The times on objects are the API server's.
         let (server_time, client) = ServerTime::learned_from(client, clock);
@@ -106,7 +120,7 @@ impl Instance {
             EVENT_QUEUE,
             silence.clone(),
         );
-        tasks.spawn(publish);
+        tasks.spawn(Box::pin(publish));
 
         let leadership_metrics = LeadershipMetrics::default();
         leadership_metrics.register(metrics.registry());
@@ -122,12 +136,12 @@ impl Instance {
             let (leadership, campaign) = Leadership::contend(candidate, clock, leadership_metrics, stop.clone());
             let whole = until_synced(index.clone(), changed.clone());
             let stop = stop.clone();
-            tasks.spawn(async move {
+            tasks.spawn(Box::pin(async move {
                 // Followers ask the leader, so it has to know more than they.
                 if stop.run_until_cancelled_owned(whole).await.is_some() {
                     campaign.await;
                 }
-            });
+            }));
             leadership
         } else {
             Leadership::alone(&identity, clock, &leadership_metrics, stop)
@@ -155,13 +169,19 @@ impl Instance {
             leadership: leadership.clone(),
             clock,
         };
-        watching::watch_everything(&client, &config.opt_in.watch_namespaces, &listeners.sink(), stop);
-        tokio::spawn(stop.clone().run_until_cancelled_owned(expire(index.clone(), clock)));
+        let until_stop = |task| {
+            let task = stop.clone().run_until_cancelled_owned(task);
+            tasks.spawn(Box::pin(async move {
+                task.await;
+            }));
+        };
+        watching::pumps(&client, &config.opt_in.watch_namespaces, &listeners.sink()).for_each(until_stop);
+        until_stop(expire(index.clone(), clock).boxed());
         let (leading, terms, ended) = (balance.clone(), leadership.clone(), stop.clone());
-        tasks.spawn(async move {
+        tasks.spawn(Box::pin(async move {
             lead(&leading, &terms, &ended).await;
             silence.cancel();
-        });
+        }));
         let adjustable = Adjustable { index: index.clone(), balance_settings, admission_settings, pace, balance };
         Self { admission, leadership, metrics, adjustable, index }
     }

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use kube::Client;
 use parking_lot::Mutex;
 use spotalis_controller::Balance;
@@ -14,7 +16,6 @@ use spotalis_runtime::Clock;
 use spotalis_runtime::leadership::Leadership;
 use spotalis_runtime::metrics::WatchFreshness;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 /// Pause before a kind of somebody else's is looked for again, where it does not exist.
 const ABSENT_KIND_PERIOD: Duration = Duration::from_mins(10);
@@ -74,21 +75,19 @@ fn report(view: View, failure: &Failure) {
     }
 }
 
-/// Watches until `stop`: everything, or only these namespaces.
-pub(crate) fn watch_everything(client: &Client, only: &BTreeSet<Box<str>>, sink: &Sink, stop: &CancellationToken) {
+/// What has to go on for the index to know everything, or everything of these namespaces.
+pub(crate) fn pumps(
+    client: &Client,
+    only: &BTreeSet<Box<str>>,
+    sink: &Sink,
+) -> impl Iterator<Item = BoxFuture<'static, ()>> {
     let namespaces: Vec<Option<String>> =
         if only.is_empty() { vec![None] } else { only.iter().map(|name| Some(name.to_string())).collect() };
-    for view in View::REQUIRED {
-        let scopes = if Resource::of(view).is_namespaced() { namespaces.clone() } else { vec![None] };
-        for scope in scopes {
-            let pump = pump(client.clone(), view, scope, sink.clone());
-            tokio::spawn(stop.clone().run_until_cancelled_owned(pump));
-        }
-    }
-    for view in View::PROVISIONERS {
-        let pump = pump(client.clone(), view, None, sink.clone());
-        tokio::spawn(stop.clone().run_until_cancelled_owned(pump));
-    }
+    let scopes = move |view: View| if Resource::of(view).is_namespaced() { namespaces.clone() } else { vec![None] };
+    let required =
+        View::REQUIRED.into_iter().flat_map(move |view| scopes(view).into_iter().map(move |scope| (view, scope)));
+    let all = required.chain(View::PROVISIONERS.into_iter().map(|view| (view, None)));
+    all.map(|(view, scope)| pump(client.clone(), view, scope, sink.clone()).boxed())
 }
 
 async fn pump(client: Client, view: View, namespace: Option<String>, sink: Sink) {

@@ -374,6 +374,23 @@ async fn a_write_is_fenced_last() {
     assert_eq!(*sent.lock(), 2, "whoever does not lead may still look");
 }
 
+/// What is not answered when the term is over is given up: it may have been done, and the next leader begins.
+#[tokio::test(start_paused = true)]
+async fn a_write_is_waited_for_no_longer_than_the_term() {
+    let server = Server::default();
+    let a = replica(&server, "a");
+    leads(&a).await;
+    let silent = service_fn(|_: Request<Body>| std::future::pending::<Result<Answer, Infallible>>());
+    let pace = Arc::new(RateLimit::new(1, 1));
+    let writer = Writer::new(Client::new(silent, "default"), pace, a.leadership.clone(), S * 60);
+    let (left, begun) = (a.leadership.remaining(), Instant::now());
+    let request = Request::post("/evict").body(Vec::new()).unwrap();
+    let call = Call { verb: "create", resource: "pods/eviction" };
+    let answer = writer.write(writer.try_turn().unwrap(), call, request).await;
+    assert!(matches!(answer, Err(WriteError::Api(error)) if error.may_have_been_applied()));
+    assert_eq!(begun.elapsed(), left);
+}
+
 /// A server that pushes back slows down every write, not only the one it answered.
 #[tokio::test(start_paused = true)]
 async fn a_throttled_write_pauses_all() {

@@ -17,7 +17,8 @@ pub const TITLES: [&str; 6] = ["fewest", "below", "down", "evicted", "on spot", 
 
 /// What the figures mean, for a reader.
 pub const MEANING: &str = "Fewest ready replicas, how long fewer were ready than wanted (below), and how long none was (down), \
-    all from the moment on at which the workload was whole; how many pods were evicted; the share of the pods' time on spot; \
+    all from the moment on at which the workload was whole with and without Spotalis, or at most a minute after the first of the \
+    two; how many pods were evicted; the share of the pods' time on spot; \
     and what they cost relative to the same pods all on on-demand.";
 
 /// What the other run is.
@@ -129,6 +130,7 @@ mod tests {
             workload: format!("shop/{name}"),
             last: crate::record::Counts::default(),
             whole_after: None,
+            counted_from: Duration::ZERO,
             fewest_ready: 1,
             most_missing: 0,
             below: Duration::from_secs(down),

@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use crate::judge::REST;
-use crate::plan::{Event, Plan, Workload};
+use crate::plan::{Event, Plan, REST, Workload};
 
 /// Nodes of each type.
 const NODES: u32 = 10;
@@ -38,8 +37,8 @@ fn workload(number: u32) -> Workload {
         stateful: number % 5 == 4,
         replicas: REPLICAS,
         opted_in: true,
-        percentage: Some(70),
-        floor: 1,
+        percentage: Some("70".to_owned()),
+        floor: "1".to_owned(),
         budget: number.is_multiple_of(5),
         hasty: number.is_multiple_of(3),
         slow: Duration::ZERO,

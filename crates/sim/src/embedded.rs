@@ -9,13 +9,13 @@ use embedded_cluster::store::Store;
 use jiff::SignedDuration;
 use kube::Client;
 use serde_json::Value;
-use spotalis_config::{Config, Sources, variable};
+use spotalis_config::{Config, Rounding, Sources, variable};
 use spotalis_runtime::Clock;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::fault::Calm;
-use crate::judge::{Judge, Rules};
+use crate::judge::{self, Judge, Rules};
 use crate::play::{PlayError, Stage, Terms, play};
 use crate::process::{Process, identity};
 use crate::record::{Moment, Record, Recorder};
@@ -135,12 +135,17 @@ impl Embedded {
         let rules = Rules {
             cooldown: SignedDuration::try_from(controller.cooldown).expect("a short time"),
             limit: controller.max_concurrent_disruptions as usize,
+            rounding: match self.config.settings.distribution.rounding {
+                Rounding::Ceil => judge::Rounding::Ceil,
+                Rounding::Nearest => judge::Rounding::Nearest,
+                Rounding::Floor => judge::Rounding::Floor,
+            },
             lease: spotalis_instance::LEASE.to_owned(),
             identities: BTreeMap::new(),
         };
-        let judge = Judge::of(&self.world.cluster, rules);
-        self.exchange =
-            Exchange::new(self.world.cluster.clone(), Some(judge.clone()), self.world.doors.requests().clone());
+        let requests = self.world.doors.requests();
+        let judge = Judge::of(&self.world.cluster, requests.clone(), rules);
+        self.exchange = Exchange::new(self.world.cluster.clone(), Some(judge.clone()), requests.clone());
         self.judge = Some(judge.clone());
         judge
     }
@@ -184,7 +189,7 @@ impl Stage for Embedded {
     }
 
     async fn end_leader(&mut self, in_order: bool) -> Result<bool, PlayError> {
-        let leads = |process: &Process| process.metric("spotalis_leader") > 0.0;
+        let leads = |process: &Process| process.metric("spotalis_leader").is_some_and(|leads| leads > 0.0);
         let Some(number) = self.processes.iter().find(|(_, process)| leads(process)).map(|(number, _)| *number) else {
             return Ok(false);
         };

@@ -1,12 +1,13 @@
 //! Every request of a quiet run, with everything that can go wrong with it: enumerated, not sampled.
 //!
 //! The run is a small one in which everything is done that balance does: a running workload is opted in and moved, seated,
-//! scaled and restarted, by two processes of which one ends. Each plan is that run with one fault.
+//! scaled and restarted, by two processes of which one ends. Each plan is that run with one fault; and, where the answer to
+//! an eviction was lost, with a second one in what is asked only then.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::fault::Call;
+use crate::fault::{Call, Fault, Spot};
 use crate::plan::{Event, Faults, Plan, Workload};
 use crate::run::{Outcome, run};
 
@@ -18,14 +19,14 @@ pub fn quiet() -> Plan {
         stateful: false,
         replicas: 4,
         opted_in: true,
-        percentage: Some(0),
-        floor: 1,
+        percentage: Some("0".to_owned()),
+        floor: "1".to_owned(),
         budget: true,
         hasty: false,
         slow: Duration::ZERO,
     };
     let db = Workload { name: "db".to_owned(), stateful: true, replicas: 3, budget: false, ..web.clone() };
-    let old = Workload { name: "old".to_owned(), opted_in: false, percentage: Some(50), ..web.clone() };
+    let old = Workload { name: "old".to_owned(), opted_in: false, percentage: Some("50".to_owned()), ..web.clone() };
     let half = || Some("50".to_owned());
     let events = vec![
         (at(30), Event::OptIn("old".to_owned(), true)),
@@ -42,16 +43,36 @@ pub fn quiet() -> Plan {
 /// All plans.
 pub fn plans() -> Vec<Plan> {
     let quiet = quiet();
-    let Outcome { calls, calm_after, .. } = run(&quiet);
-    // Renewals of the Lease are all alike.
-    let worth =
-        |call: &&Call| call.site != "get leases" && call.site != "patch leases" || call.number.is_multiple_of(7);
-    calls
-        .iter()
-        // Of what comes later nothing goes wrong.
-        .filter(|call| call.number <= calm_after)
-        .filter(worth)
-        .flat_map(|call| call.faults().iter().map(|fault| (call.number, *fault)))
-        .map(|(number, fault)| Plan { faults: Faults::These(BTreeMap::from([(number, fault)])), ..quiet.clone() })
-        .collect()
+    let known = run(&quiet);
+    let known_spots: BTreeSet<Spot> = known.calls.iter().map(Call::spot).collect();
+    let lost = spots(&known).filter(|call| call.site == "create pods/eviction").map(|call| (call.spot(), Fault::Lost));
+    let single = faults(spots(&known)).map(|fault| vec![fault]);
+    let double = lost.flat_map(|lost| {
+        let outcome = run(&with(&quiet, vec![lost.clone()]));
+        let new = spots(&outcome).filter(|call| call.site == "get pods" && !known_spots.contains(&call.spot()));
+        faults(new).map(|fault| vec![lost.clone(), fault]).collect::<Vec<_>>()
+    });
+    single.chain(double).map(|faults| with(&quiet, faults)).collect()
+}
+
+fn with(quiet: &Plan, faults: Vec<(Spot, Fault)>) -> Plan {
+    Plan { faults: Faults::These(faults), ..quiet.clone() }
+}
+
+/// Of what comes later nothing goes wrong.
+fn spots(outcome: &Outcome) -> impl Iterator<Item = &Call> {
+    outcome.calls.iter().filter(|call| call.number <= outcome.calm_after)
+}
+
+/// Everything that can go wrong with each. What takes a time takes a short one, and one that is longer than whoever waits is
+/// patient.
+fn faults<'a>(calls: impl Iterator<Item = &'a Call>) -> impl Iterator<Item = (Spot, Fault)> {
+    let of = |call: &Call| -> Vec<(Spot, Fault)> {
+        let longer = [Fault::Late(call.patience()), Fault::LateAnswer(call.patience())];
+        let longer = longer.into_iter().filter(|longer| {
+            call.faults().iter().any(|fault| std::mem::discriminant(fault) == std::mem::discriminant(longer))
+        });
+        call.faults().iter().copied().chain(longer).map(|fault| (call.spot(), fault)).collect()
+    };
+    calls.flat_map(of)
 }

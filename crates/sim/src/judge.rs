@@ -1,8 +1,10 @@
-//! Holds every act of Spotalis against rules of its own, at the moment at which the act arrives at the API server.
+//! Holds every act of Spotalis against rules of its own, at the moment at which it is sent.
 //!
 //! It sees the store as it is, not what a process believes; it shares no line with the decisions that it judges. A process
-//! sees the store late, so what is allowed is judged by every state of the last [`LAG`], or of as long as one of its watches
-//! was held back as well: an act is wrong only if it was wrong all that time. Letters and numbers in messages are those of the properties in `docs/explanation/simulation.md`.
+//! sees the store late, so an act is right if it is right by a wish and by pods as they were within the last [`LAG`], or
+//! within as long as its process was not told; but by no pods from before an eviction of its own that it knows was done. What
+//! becomes of the act does not matter: a wrong one that is lost or refused is wrong. Letters and numbers in messages are
+//! those of the properties in `docs/explanation/simulation.md`.
 
 mod facts;
 
@@ -19,19 +21,25 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-pub use self::facts::Facts;
-use self::facts::{Capacity, capacity_of};
+use self::facts::{COST, Capacity, PodFacts, SLOT};
+pub use self::facts::{Facts, Rounding};
 use crate::fault::Call;
+use crate::requests::Requests;
 
-/// How late a process may see what happened: a silent watch is believed for five seconds, and one that lags for as long as
-/// the longest fault that makes it lag.
-pub const LAG: Duration = Duration::from_millis(7_500);
-/// States older than this matter to nobody: no watch is held back for that long.
+/// How late a process may see what happened although nothing keeps it from being told: it moves pods for a second without
+/// one of its watches, since every watch ends now and then, and it needs a moment.
+pub const LAG: Duration = Duration::from_millis(1_500);
+/// States older than this matter to nobody: no process is kept in the dark for that long.
 const REMEMBERED: SignedDuration = SignedDuration::from_mins(3);
+/// A move whose replacement is not ready by then counts no longer.
+const ABANDONED: SignedDuration = SignedDuration::from_mins(5);
 
 /// What an instance may write, and nothing else.
 const WRITES: [&str; 6] =
     ["create pods/eviction", "patch pods", "create leases", "patch leases", "create events", "patch events"];
+/// What says what is wanted, and what says what there is. One may be known late, and the other at once.
+const WISHES: [&str; 3] = ["namespaces", "deployments", "statefulsets"];
+const PODS: [&str; 2] = ["pods", "nodes"];
 
 /// What the judge goes by.
 #[derive(Clone, Debug)]
@@ -40,6 +48,8 @@ pub struct Rules {
     pub cooldown: SignedDuration,
     /// `controller.maxConcurrentDisruptions`.
     pub limit: usize,
+    /// `distribution.rounding`.
+    pub rounding: Rounding,
     /// The Lease.
     pub lease: String,
     /// The identity of each process, by its number.
@@ -52,7 +62,7 @@ pub type Workload = Key;
 /// One accepted eviction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Eviction {
-    /// When.
+    /// When it was done.
     pub at: Timestamp,
     /// Of which workload.
     pub workload: Workload,
@@ -62,70 +72,116 @@ pub struct Eviction {
     pub process: u32,
 }
 
+/// An eviction that was asked for.
+struct Request {
+    process: u32,
+    workload: Workload,
+    pod: String,
+    sent: Timestamp,
+    /// Its sender has not given it up.
+    is_awaited: bool,
+    /// When it was accepted, and whether somebody waited for that still.
+    accepted: Option<(Timestamp, bool)>,
+    /// Its sender has heard of that.
+    is_known: bool,
+}
+
 /// The judge. Clones are the same.
 #[derive(Clone)]
 pub struct Judge {
     cluster: Cluster,
+    requests: Requests,
     state: Arc<Mutex<State>>,
 }
 
 struct State {
     rules: Rules,
-    /// The states of each workload, the newest last; of those older than the lag, only the newest.
+    /// The states of each workload, the newest last; of those older than is remembered, only the newest.
     past: BTreeMap<Workload, VecDeque<(Timestamp, Facts)>>,
-    evictions: Vec<Eviction>,
-    /// Until when reviews may be decided by less than is so.
-    disturbed: Timestamp,
-    /// Workloads whose evicted pod was not replaced yet, when it was evicted, and by which process.
-    moving: BTreeMap<Workload, (Timestamp, u32)>,
+    /// Evictions, by the number of the call.
+    asked: BTreeMap<u64, Request>,
+    /// Workloads whose evicted pod was not replaced yet: by which of those.
+    moving: BTreeMap<Workload, u64>,
     wrongs: Vec<String>,
-    /// When leadership changed hands.
+    /// When leadership changed hands, or came back to the same.
     terms: Vec<Timestamp>,
-    /// When processes may have thought that they lead no longer, although nobody else did.
-    doubts: BTreeMap<u32, Timestamp>,
     holder: String,
+    /// `acquireTime`: another one is another term.
+    acquired: String,
     digest: u64,
     changes: u64,
     /// When anything but a Lease changed last.
     stirred: Timestamp,
 }
 
-/// What a process may have seen.
+/// Of what time what a process knows may be: no state that ended before counts.
 #[derive(Clone, Copy, Debug)]
-struct Seen {
-    now: Timestamp,
-    /// Every state since then, and the one at that time.
-    since: Timestamp,
+struct Horizon {
+    wish: Timestamp,
+    pods: Timestamp,
 }
 
-/// What was found when a request arrived, for when it is done.
-#[derive(Debug)]
-pub struct Verdict {
-    eviction: Option<Eviction>,
-    wrongs: Vec<String>,
+/// A rule about a pod, as it is in one state of its workload: property, objection, whether it holds.
+type Rule<'a> = (&'static str, &'static str, &'a dyn Fn(&Facts, &PodFacts) -> bool);
+
+/// When a pod may be evicted.
+const EVICTION: [Rule<'static>; 8] = [
+    ("P4", "its workload is not opted in", &|facts, _| facts.opted_in),
+    ("P4", "it asks not to be disrupted", &|_, pod| !pod.kept),
+    ("P13", "it is of unknown type", &|_, pod| pod.capacity != Capacity::Unknown),
+    ("P11", "there are none too many of its type", &|facts, pod| facts.moves_from(pod.capacity) > 0),
+    ("P1", "the floor would be broken", &Facts::keeps_floor_without),
+    ("P2", "another replica that stays is not ready", &Facts::others_are_ready),
+    ("P2", "another one that is not ready goes first", &Facts::is_first_to_go),
+    ("P2", "its workload is in a rollout or paused", &|facts, _| facts.is_settled),
+];
+
+/// An eviction under way. Whoever drops it has given it up, unless it was told what came of it.
+pub(crate) struct UnderWay {
+    judge: Judge,
+    number: u64,
+}
+
+impl UnderWay {
+    /// The answer has arrived.
+    pub(crate) fn hear(self) {
+        if let Some(request) = self.judge.state.lock().asked.get_mut(&self.number) {
+            request.is_known = request.accepted.is_some();
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Some(request) = self.judge.state.lock().asked.get_mut(&self.number) {
+            request.is_awaited = false;
+        }
+    }
 }
 
 impl Judge {
     /// A judge of all that happens in the cluster from now on.
-    pub fn of(cluster: &Cluster, rules: Rules) -> Self {
+    pub fn of(cluster: &Cluster, requests: Requests, rules: Rules) -> Self {
         let state = State {
             rules,
             past: BTreeMap::new(),
-            evictions: Vec::new(),
-            disturbed: Timestamp::MIN,
+            asked: BTreeMap::new(),
             moving: BTreeMap::new(),
             wrongs: Vec::new(),
             terms: Vec::new(),
-            doubts: BTreeMap::new(),
             holder: String::new(),
+            acquired: String::new(),
             digest: 0xcbf2_9ce4_8422_2325,
             changes: 0,
             stirred: cluster.now(),
         };
-        let state = Arc::new(Mutex::new(state));
-        let (seen, clock) = (state.clone(), cluster.clock());
-        cluster.observe(move |store, change| seen.lock().see(store, change, clock.now()));
-        Self { cluster: cluster.clone(), state }
+        let judge = Self { cluster: cluster.clone(), requests, state: Arc::new(Mutex::new(state)) };
+        let (state, requests, clock) = (judge.state.clone(), judge.requests.clone(), cluster.clock());
+        cluster.observe(move |store, change| {
+            let disturbed = || requests.is_disturbed();
+            state.lock().see(store, change, clock.now(), disturbed);
+        });
+        judge
     }
 
     /// The identity of a process, which may be started later.
@@ -133,55 +189,38 @@ impl Judge {
         self.state.lock().rules.identities.insert(process, identity.to_owned());
     }
 
-    /// Something goes wrong between a process and the Lease.
-    pub fn is_in_doubt(&self, process: u32) {
-        let now = self.cluster.now();
-        self.state.lock().doubts.insert(process, now);
-    }
-
-    /// Until then something may go wrong with reviews, or with what they are decided by.
-    pub fn disturbed_until(&self, time: Timestamp) {
+    /// A request is sent. If it is an eviction, this is to be kept until its sender hears of the answer.
+    pub(crate) fn is_sent(&self, call: &Call, body: &Bytes) -> Option<UnderWay> {
         let mut state = self.state.lock();
-        state.disturbed = state.disturbed.max(time);
-    }
-
-    /// A request arrives: what is to be said about it if it is done.
-    /// `held_back` is by how much longer than [`LAG`] its process may not have seen what happened.
-    pub(crate) fn arrives(&self, call: &Call, body: &Bytes, held_back: Duration) -> Verdict {
-        let mut wrongs = Vec::new();
-        if call.is_write() && !WRITES.contains(&call.site.as_str()) {
-            wrongs
-                .push(format!("P15: process {} asked to {} {}/{}", call.process, call.site, call.namespace, call.name));
-        }
         let now = self.cluster.now();
         let body = || -> Value { serde_json::from_slice(body).unwrap_or_default() };
-        let eviction = match call.site.as_str() {
-            "create pods/eviction" => {
-                let state = self.state.lock();
-                let seen = Seen { now, since: now - LAG - held_back };
-                self.cluster.read(|store| state.judge_eviction(store, call, &body(), seen, &mut wrongs))
+        let since = |resources: &[&str]| now - self.requests.age(call.process, resources, LAG) - LAG;
+        let horizon = || Horizon { wish: since(&WISHES), pods: since(&PODS) };
+        match call.site.as_str() {
+            "create pods/eviction" => state.judge_eviction(call, &body(), now, horizon()),
+            "patch pods" => state.judge_seating(call, &body(), now, horizon()),
+            _ if call.is_write() && !WRITES.contains(&call.site.as_str()) => {
+                let wrong = format!(
+                    "{now} P15: process {} asks to {} {}/{}",
+                    call.process, call.site, call.namespace, call.name
+                );
+                state.wrongs.push(wrong);
             }
-            "patch pods" => {
-                self.cluster.read(|store| judge_seating(store, call, &body(), &mut wrongs));
-                None
-            }
-            _ => None,
-        };
-        Verdict { eviction, wrongs }
+            _ => {}
+        }
+        state.asked.contains_key(&call.number).then(|| UnderWay { judge: self.clone(), number: call.number })
     }
 
-    /// It is done.
-    pub(crate) fn is_done(&self, verdict: Verdict, call: &Call, code: u16) {
+    /// It arrived, and was answered so.
+    pub(crate) fn is_done(&self, number: u64, code: u16) {
         let mut state = self.state.lock();
-        if code < 300 || call.is_write() && !WRITES.contains(&call.site.as_str()) {
-            let at = self.cluster.now();
-            state.wrongs.extend(verdict.wrongs.into_iter().map(|wrong| format!("{at} {wrong}")));
-        }
-        if code < 300
-            && let Some(eviction) = verdict.eviction
-        {
-            state.moving.insert(eviction.workload.clone(), (eviction.at, eviction.process));
-            state.evictions.push(eviction);
+        let at = self.cluster.now();
+        let Some(request) = state.asked.get_mut(&number).filter(|_| code < 300) else { return };
+        request.accepted = Some((at, request.is_awaited));
+        let (workload, is_awaited) = (request.workload.clone(), request.is_awaited);
+        // Of one that was given up nobody can know.
+        if is_awaited {
+            state.moving.insert(workload, number);
         }
     }
 
@@ -196,9 +235,17 @@ impl Judge {
         self.state.lock().wrongs.clone()
     }
 
-    /// The evictions so far.
+    /// The evictions so far, in the order in which they were done.
     pub fn evictions(&self) -> Vec<Eviction> {
-        self.state.lock().evictions.clone()
+        let state = self.state.lock();
+        let done = state.asked.values().filter_map(|request| {
+            let Request { process, workload, pod, accepted, .. } = request;
+            let (at, _) = (*accepted)?;
+            Some(Eviction { at, workload: workload.clone(), pod: pod.clone(), process: *process })
+        });
+        let mut evictions: Vec<Eviction> = done.collect();
+        evictions.sort_by_key(|eviction| eviction.at);
+        evictions
     }
 
     /// The workloads as they are.
@@ -207,9 +254,14 @@ impl Judge {
         state.past.iter().filter_map(|(key, past)| Some((key.clone(), past.back()?.1.clone()))).collect()
     }
 
-    /// Whether nothing but its own doing stands in the way of a workload's moves.
-    pub fn is_free(&self, workload: &Workload) -> bool {
-        self.cluster.read(|store| facts::is_free(store, workload))
+    /// What keeps a workload's pods where they are for good: the reason of the Event that has to tell it.
+    pub fn blocker(&self, workload: &Workload) -> Option<&'static str> {
+        self.cluster.read(|store| facts::blocker(store, workload))
+    }
+
+    /// Whether an Event of this reason tells of a workload.
+    pub fn is_told(&self, workload: &Workload, reason: &str) -> bool {
+        self.cluster.read(|store| facts::is_told(store, workload, reason))
     }
 
     /// Since when nothing has changed but Leases.
@@ -225,7 +277,7 @@ impl Judge {
 }
 
 impl State {
-    fn see(&mut self, store: &Store, change: &Change, now: Timestamp) {
+    fn see(&mut self, store: &Store, change: &Change, now: Timestamp, disturbed: impl Fn() -> bool) {
         let matters = || facts::matters(change.before.as_deref(), change.after.as_deref());
         self.changes += 1;
         if change.key.kind != Kind::Lease {
@@ -237,21 +289,16 @@ impl State {
             self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
         match change.key.kind {
-            Kind::Lease if *change.key.name == *self.rules.lease => {
-                let holder = change.after.as_ref().and_then(|lease| lease.text("/spec/holderIdentity"));
-                let holder = holder.unwrap_or_default();
-                if holder != self.holder && !holder.is_empty() {
-                    self.terms.push(now);
-                }
-                holder.clone_into(&mut self.holder);
-            }
+            Kind::Lease if *change.key.name == *self.rules.lease => self.see_lease(change.after.as_deref(), now),
             Kind::Deployment | Kind::StatefulSet => self.look(store, &change.key, now),
             Kind::ReplicaSet if !matters() => {}
             Kind::Pod | Kind::ReplicaSet => {
                 let object = change.after.as_ref().or(change.before.as_ref());
                 if let Some(workload) = object.and_then(|object| facts::workload_of(store, object)) {
                     self.look(store, &workload, now);
-                    if let (Kind::Pod, None, Some(pod)) = (change.key.kind, &change.before, &change.after) {
+                    if let (Kind::Pod, None, Some(pod)) = (change.key.kind, &change.before, &change.after)
+                        && !disturbed()
+                    {
                         self.judge_steering(&workload, pod, now);
                     }
                 }
@@ -264,13 +311,24 @@ impl State {
         }
     }
 
+    fn see_lease(&mut self, lease: Option<&Object>, now: Timestamp) {
+        let text = |pointer: &str| lease.and_then(|lease| lease.text(pointer)).unwrap_or_default();
+        let (holder, acquired) = (text("/spec/holderIdentity"), text("/spec/acquireTime"));
+        if !holder.is_empty() && (holder != self.holder || acquired != self.acquired) {
+            self.terms.push(now);
+        }
+        holder.clone_into(&mut self.holder);
+        acquired.clone_into(&mut self.acquired);
+    }
+
     fn look(&mut self, store: &Store, workload: &Workload, now: Timestamp) {
-        let Some(facts) = Facts::of(store, workload) else {
+        let Some(facts) = Facts::of(store, workload, self.rules.rounding) else {
             self.past.remove(workload);
             self.moving.remove(workload);
             return;
         };
-        if self.moving.get(workload).is_some_and(|(evicted, _)| facts.has_replaced(*evicted)) {
+        let moved = self.moving.get(workload).and_then(|number| self.asked.get(number)?.accepted);
+        if moved.is_some_and(|(evicted, _)| facts.has_replaced(evicted)) {
             self.moving.remove(workload);
         }
         let past = self.past.entry(workload.clone()).or_default();
@@ -282,140 +340,176 @@ impl State {
         }
     }
 
-    /// Whether something held at some time in a state that began after this time, or lasted until then.
-    fn held(&self, workload: &Workload, since: Timestamp, holds: impl Fn(&Facts) -> bool) -> bool {
-        let Some(past) = self.past.get(workload) else { return false };
-        // A state lasts until the next one.
-        let ends = past.iter().skip(1).map(|(began, _)| *began).chain([Timestamp::MAX]);
-        past.iter().zip(ends).any(|((_, facts), end)| end > since && holds(facts))
+    /// The states of a workload that lasted longer than until then, the newest last.
+    fn states(&self, workload: &Workload, since: Timestamp) -> impl DoubleEndedIterator<Item = &Facts> + Clone {
+        let past = self.past.get(workload);
+        let ended = past.map_or(0, |past| past.iter().skip(1).take_while(|(began, _)| *began <= since).count());
+        past.into_iter().flat_map(move |past| past.range(ended..)).map(|(_, facts)| facts)
+    }
+
+    /// What is wrong with an act on this pod: nothing, if all rules hold in what its process may believe; otherwise what is
+    /// wrong where least is, and there in what is newest.
+    fn objections(
+        &self,
+        workload: &Workload,
+        uid: &str,
+        horizon: Horizon,
+        rules: &[Rule<'_>],
+    ) -> Vec<(&'static str, String)> {
+        let pods = self.states(workload, horizon.pods).rev().filter(|facts| facts.pod(uid).is_some());
+        let beliefs =
+            self.states(workload, horizon.wish).rev().flat_map(|wish| pods.clone().map(|pods| wish.with_pods_of(pods)));
+        let broken = beliefs.map(|facts| {
+            let pod = facts.pod(uid).expect("only states with the pod");
+            let broken = rules.iter().filter(|(_, _, holds)| !holds(&facts, pod));
+            broken.map(|(property, why, _)| (*property, format!("{why}: {facts}"))).collect::<Vec<_>>()
+        });
+        broken.min_by_key(Vec::len).unwrap_or_else(|| vec![("P4", "it is no pod of the workload any more".to_owned())])
+    }
+
+    /// The workload of which a pod is or was lately.
+    fn workload_of(&self, uid: &str) -> Option<Workload> {
+        let has = |past: &VecDeque<(Timestamp, Facts)>| past.iter().any(|(_, facts)| facts.pod(uid).is_some());
+        self.past.iter().find(|(_, past)| has(past)).map(|(workload, _)| workload.clone())
     }
 
     /// While nothing goes wrong, no pod is steered to a type of which there are enough.
     fn judge_steering(&mut self, workload: &Workload, pod: &Object, now: Timestamp) {
         let steered = facts::steered_to(pod);
-        if steered == Capacity::Unknown || now < self.disturbed {
-            return;
-        }
-        let Some((_, facts)) = self.past.get(workload).and_then(|past| past.back()) else { return };
-        let is_new = self.held(workload, now - LAG, |before| before.wish() != facts.wish());
+        let Some(facts) = self.past.get(workload).and_then(|past| past.back()).map(|(_, facts)| facts) else { return };
+        let is_new = self.states(workload, now - LAG).any(|before| before.wish() != facts.wish());
         if !is_new && facts.has_too_many(steered) {
             self.wrongs.push(format!("{now} P8: {} is steered to {steered:?}: {facts}", pod.name()));
         }
     }
 
-    fn judge_eviction(
-        &self,
-        store: &Store,
-        call: &Call,
-        body: &Value,
-        Seen { now, since }: Seen,
-        wrongs: &mut Vec<String>,
-    ) -> Option<Eviction> {
-        let pod = store.get(&Key::new(Kind::Pod, &call.namespace, &call.name))?;
-        let mut wrong = |property: &str, why: String| {
-            wrongs.push(format!("{property}: process {} evicts {}/{}: {why}", call.process, call.namespace, call.name));
-        };
+    fn judge_eviction(&mut self, call: &Call, body: &Value, now: Timestamp, horizon: Horizon) {
         let fence = &body["deleteOptions"]["preconditions"];
-        if !fence["uid"].is_string() {
-            wrong("P4", "without a UID".to_owned());
-        }
+        let mut wrongs = Vec::new();
         if !fence["resourceVersion"].is_null() {
-            wrong("P4", "with a resourceVersion, which can cost a budget".to_owned());
+            wrongs.push(("P4", "with a resourceVersion, which can cost a budget".to_owned()));
         }
-        if fence["uid"].as_str().is_some_and(|uid| uid != pod.uid()) {
-            // The API server refuses that.
-            return None;
+        let uid = fence["uid"].as_str();
+        match uid.map(|uid| (uid, self.workload_of(uid))) {
+            None => wrongs.push(("P4", "without a UID".to_owned())),
+            Some((_, None)) => wrongs.push(("P4", "it belongs to no workload".to_owned())),
+            Some((uid, Some(workload))) => {
+                let done = self.known_to_be_done(call.process, &workload);
+                let seen = Horizon { pods: done.map_or(horizon.pods, |done| horizon.pods.max(done)), ..horizon };
+                wrongs.extend(self.objections(&workload, uid, seen, &EVICTION));
+                wrongs.extend(self.objections_to_pace(&workload, call.process, now, horizon));
+                self.asked.insert(
+                    call.number,
+                    Request {
+                        process: call.process,
+                        workload,
+                        pod: call.name.clone(),
+                        sent: now,
+                        is_awaited: true,
+                        accepted: None,
+                        is_known: false,
+                    },
+                );
+            }
         }
-        let Some(workload) = facts::workload_of(store, pod) else {
-            wrong("P4", "it belongs to no workload".to_owned());
-            return None;
-        };
-        let capacity = capacity_of(store, pod);
-        if !self.held(&workload, since, |facts| facts.opted_in) {
-            wrong("P4", "its workload is not opted in".to_owned());
-        }
-        if pod.annotation("karpenter.sh/do-not-disrupt") == Some("true") {
-            wrong("P4", "it asks not to be disrupted".to_owned());
-        }
-        if capacity == Capacity::Unknown {
-            wrong("P13", "it is of unknown type".to_owned());
-        }
-        if !self.held(&workload, since, |facts| facts.surplus_of(capacity)) {
-            let facts = self.past.get(&workload).and_then(|past| past.back()).map(|(_, facts)| facts.to_string());
-            wrong("P11", format!("there is none too many of {capacity:?}: {}", facts.unwrap_or_default()));
-        }
-        if !self.held(&workload, since, |facts| facts.keeps_floor_without(pod.name())) {
-            wrong("P1", "the floor would be broken".to_owned());
-        }
-        if !self.held(&workload, since, |facts| facts.others_are_ready(pod.name(), capacity)) {
-            wrong("P2", "another replica that stays is not ready".to_owned());
-        }
-        if !self.held(&workload, since, |facts| facts.is_settled) {
-            wrong("P2", "its workload is in a rollout or paused".to_owned());
-        }
-        let last = self.evictions.iter().rev().find(|eviction| eviction.workload == workload);
+        wrongs.extend(self.objections_to_leader(call.process));
+        self.object(call, "evicts", now, wrongs);
+    }
+
+    fn object(&mut self, call: &Call, act: &str, now: Timestamp, wrongs: Vec<(&str, String)>) {
+        let Call { process, namespace, name, .. } = call;
+        let told = |(property, why)| format!("{now} {property}: process {process} {act} {namespace}/{name}: {why}");
+        self.wrongs.extend(wrongs.into_iter().map(told));
+    }
+
+    /// When the last eviction of a workload was done of which this process knows that it was.
+    fn known_to_be_done(&self, process: u32, workload: &Workload) -> Option<Timestamp> {
+        let known =
+            |request: &&Request| request.is_known && request.process == process && request.workload == *workload;
+        self.asked.values().filter(known).filter_map(|request| request.accepted.map(|(at, _)| at)).max()
+    }
+
+    fn objections_to_leader(&self, process: u32) -> Option<(&'static str, String)> {
+        let identity = self.rules.identities.get(&process).map_or("", String::as_str);
+        (self.holder != identity).then(|| ("P7", format!("{identity} does not lead, {:?} does", self.holder)))
+    }
+
+    /// The cooldown of a workload, and the limit on moves in the whole cluster.
+    fn objections_to_pace(
+        &self,
+        workload: &Workload,
+        process: u32,
+        now: Timestamp,
+        horizon: Horizon,
+    ) -> Vec<(&'static str, String)> {
+        let mut wrongs = Vec::new();
+        // What nobody waited for any more when it was done, one has to see first.
+        let counts = |(at, was_awaited): &(Timestamp, bool)| *was_awaited || *at <= horizon.pods;
+        let of_it = self.asked.values().filter(|request| request.workload == *workload);
+        let last = of_it.clone().filter_map(|request| request.accepted).filter(counts).map(|(at, _)| at).max();
         // What is read off the pods has whole seconds.
         let shortest = self.rules.cooldown.saturating_sub(SignedDuration::from_secs(1));
-        if let Some(last) = last.filter(|last| now.duration_since(last.at) < shortest) {
-            wrong("P3", format!("{} after {}", now.duration_since(last.at), last.pod));
+        if let Some(after) = last.map(|last| now.duration_since(last)).filter(|after| *after < shortest) {
+            wrongs.push(("P3", format!("{after} after the last one")));
         }
-        let identity = self.rules.identities.get(&call.process).map_or("", String::as_str);
-        if self.holder != identity {
-            wrong("P7", format!("{identity} does not lead, {:?} does", self.holder));
+        if of_it.clone().any(|request| request.process == process && request.is_awaited) {
+            wrongs.push(("P3", "another one is under way".to_owned()));
         }
-        let (under_way, own) = self.moving_but(&workload, call.process, now);
-        let is_recent = |at: &&Timestamp| now.duration_since(**at) < ABANDONED;
+        let (all, own) = self.moving_but(workload, process, now);
         // Whoever begins to lead does not know what was under way before, not even its own.
-        let begins = self.terms.iter().filter(is_recent).count();
-        let knows_its_own = !self.doubts.get(&call.process).is_some_and(|at| is_recent(&at));
-        if knows_its_own && (own >= self.rules.limit || under_way >= self.rules.limit * (1 + begins)) {
-            wrong("P3", format!("{under_way} moves are under way already, {own} of them its own"));
+        let begins = self.terms.iter().filter(|at| now.duration_since(**at) < ABANDONED).count();
+        if own >= self.rules.limit || all >= self.rules.limit * (1 + begins) {
+            wrongs.push(("P3", format!("{all} moves are under way already, {own} of them its own in this term")));
         }
-        Some(Eviction { at: now, workload, pod: pod.name().to_owned(), process: call.process })
+        wrongs
     }
 
     /// How many other workloads have an eviction of the last minutes whose pod was not replaced yet: by whoever, and by this
     /// process in this term.
     fn moving_but(&self, workload: &Workload, process: u32, now: Timestamp) -> (usize, usize) {
-        let others = self.moving.iter().filter(|(other, _)| *other != workload).map(|(_, moving)| moving);
-        let recent = others.filter(|(evicted, _)| now.duration_since(*evicted) < ABANDONED);
+        let others = self.moving.iter().filter(|(other, _)| *other != workload);
+        let moves = others.filter_map(|(_, number)| self.asked.get(number));
+        let recent = moves.filter(|request| now.duration_since(request.sent) < ABANDONED);
         let term = self.terms.last().copied().unwrap_or(Timestamp::MIN);
-        let own = recent.clone().filter(|(evicted, by)| *by == process && *evicted >= term);
+        let own = recent.clone().filter(|request| request.process == process && request.sent >= term);
         (recent.count(), own.count())
     }
+
+    /// A slot may be written, with the cost that goes with it, on a pod of an opted-in Deployment at rest, if the slot is of
+    /// its type, and over no cost of others.
+    fn judge_seating(&mut self, call: &Call, body: &Value, now: Timestamp, horizon: Horizon) {
+        let mut wrongs = Vec::new();
+        let metadata = &body["metadata"];
+        if !metadata["uid"].is_string() || !metadata["resourceVersion"].is_string() {
+            wrongs.push(("P4", "without a fence".to_owned()));
+        }
+        let fields = body.as_object().map_or(0, serde_json::Map::len);
+        let mut within = metadata.as_object().into_iter().flat_map(|map| map.keys());
+        let annotations = &metadata["annotations"];
+        let written = annotations.as_object().map_or(0, serde_json::Map::len);
+        let slot = annotations[SLOT].as_str().unwrap_or_default();
+        let is_alone = fields == 1
+            && within.all(|key| ["uid", "resourceVersion", "annotations"].contains(&key.as_str()))
+            && written == 2
+            && annotations[COST].as_str() == Some(&format!("-{slot}"));
+        if !is_alone {
+            wrongs.push(("P4", "something else than a slot and the cost that goes with it".to_owned()));
+        }
+        let uid = metadata["uid"].as_str().unwrap_or_default();
+        match self.workload_of(uid) {
+            None => wrongs.push(("P4", "it belongs to no workload".to_owned())),
+            Some(workload) => {
+                let rules: [Rule<'_>; 5] = [
+                    ("P4", "its workload is not opted in", &|facts, _| facts.opted_in),
+                    ("P4", "ordinals are seats", &|facts, _| !facts.is_stateful),
+                    ("P4", "over a cost that somebody else wrote", &|_, pod| pod.has_our_cost()),
+                    ("P4", "its workload is not at rest", &|facts, _| facts.is_at_rest()),
+                    ("P4", "it is of the other type than that slot", &|facts, pod| facts.has_slot_for(pod, slot)),
+                ];
+                wrongs.extend(self.objections(&workload, uid, horizon, &rules));
+            }
+        }
+        wrongs.extend(self.objections_to_leader(call.process));
+        self.object(call, "seats", now, wrongs);
+    }
 }
-
-/// Orders the pods that a scale-down removes.
-const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
-
-/// A move whose replacement is not ready by then counts no longer.
-const ABANDONED: SignedDuration = SignedDuration::from_mins(5);
-
-/// A slot may be written, with the cost that goes with it, on a pod of an opted-in workload, and over no cost of others.
-fn judge_seating(store: &Store, call: &Call, body: &Value, wrongs: &mut Vec<String>) {
-    let mut wrong = |why: &str| {
-        wrongs.push(format!("P4: process {} patches {}/{}: {why}", call.process, call.namespace, call.name));
-    };
-    let metadata = &body["metadata"];
-    if !metadata["uid"].is_string() || !metadata["resourceVersion"].is_string() {
-        wrong("without a fence");
-    }
-    let fields = body.as_object().map_or(0, serde_json::Map::len);
-    let within = metadata.as_object().into_iter().flat_map(|map| map.keys());
-    let allowed = |key: &String| ["uid", "resourceVersion", "annotations"].contains(&key.as_str());
-    let annotations = metadata["annotations"].as_object();
-    let ours = |key: &String| key == "spotalis.io/slot" || key == COST;
-    if fields != 1 || !within.clone().all(allowed) || !annotations.is_some_and(|map| map.keys().all(ours)) {
-        wrong("more than a slot");
-    }
-    let Some(pod) = store.get(&Key::new(Kind::Pod, &call.namespace, &call.name)) else { return };
-    let slot = pod.annotation("spotalis.io/slot");
-    if let Some(cost) = pod.annotation(COST)
-        && slot.is_none_or(|slot| cost != format!("-{slot}"))
-    {
-        wrong("over a cost that somebody else wrote");
-    }
-}
-
-/// How long after its last fault a run is given to come to rest, at most.
-pub const REST: Duration = Duration::from_mins(45);

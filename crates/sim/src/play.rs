@@ -199,6 +199,10 @@ impl<S: Stage> Playing<'_, S> {
         match due {
             Due::Event(number) => {
                 let happening = &self.scenario.events[number].happening;
+                // To what is not there nothing happens.
+                if matches!(happening, Happening::Spotalis(_)) && !self.terms.with_spotalis {
+                    return Ok(());
+                }
                 recorder.happened(happening.to_string());
                 self.happens(happening, at).await?;
             }
@@ -270,9 +274,6 @@ impl<S: Stage> Playing<'_, S> {
     }
 
     async fn turn(&mut self, turn: Turn, at: Duration) -> Result<(), PlayError> {
-        if !self.terms.with_spotalis {
-            return Ok(());
-        }
         match turn {
             Turn::Kill | Turn::Replace => {
                 if self.stage.end_leader(turn == Turn::Replace).await? {

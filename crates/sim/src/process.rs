@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -15,10 +16,10 @@ use spotalis_runtime::metrics::Metrics;
 use spotalis_webhook::admission::Admission;
 use spotalis_webhook::peer::{LeadersAnswer, PeerLink, PeerTransport};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::fault::{ADMIT, ASK};
 use crate::requests::Requests;
+use crate::standstill::Tasks;
 use crate::wire::Exchange;
 
 /// One running process. Dropping it crashes it.
@@ -27,7 +28,7 @@ pub struct Process {
     /// Cancelled when it is no more; its wire does that where it is to crash.
     dead: CancellationToken,
     stop: CancellationToken,
-    tasks: TaskTracker,
+    tasks: Tasks,
     metrics: Metrics,
     doors: Doors,
 }
@@ -49,6 +50,7 @@ struct Open {
 struct Door {
     admission: Admission,
     is_ready: Arc<dyn Fn() -> bool + Send + Sync>,
+    tasks: Tasks,
     dead: CancellationToken,
 }
 
@@ -72,10 +74,14 @@ impl Doors {
             let turn = open.turn;
             ready.get(turn.checked_rem(ready.len()).unwrap_or(0)).map(|(number, door)| (**number, (*door).clone()))
         };
-        let Some((number, Door { admission, is_ready: _, dead })) = door else {
+        let Some((number, Door { admission, is_ready: _, tasks, dead })) = door else {
             return Err("connection refused".to_owned());
         };
-        let reply = self.requests.carry(ADMIT, number, &dead, admission.answer(&review)).await;
+        let answer = || async {
+            tasks.run().await;
+            admission.answer(&review).await
+        };
+        let reply = self.requests.carry(ADMIT, number, &dead, answer).await;
         reply.map(|reply| Bytes::from(reply.body)).ok_or_else(|| "connection reset".to_owned())
     }
 }
@@ -85,8 +91,12 @@ impl PeerTransport for Doors {
     fn carry<'a>(&'a self, leader: &'a str, review: Bytes) -> BoxFuture<'a, Option<LeadersAnswer>> {
         Box::pin(async move {
             let number = self.open.lock().doors.keys().find(|number| identity(**number) == leader).copied()?;
-            let Door { admission, is_ready: _, dead } = self.open.lock().doors.get(&number)?.clone();
-            let reply = self.requests.carry(ASK, number, &dead, admission.answer_as_leader(&review)).await??;
+            let Door { admission, is_ready: _, tasks, dead } = self.open.lock().doors.get(&number)?.clone();
+            let answer = || async {
+                tasks.run().await;
+                admission.answer_as_leader(&review).await
+            };
+            let reply = self.requests.carry(ASK, number, &dead, answer).await??;
             Some(LeadersAnswer { body: reply.body.into(), seat: reply.seat })
         })
     }
@@ -95,7 +105,7 @@ impl PeerTransport for Doors {
 impl Process {
     /// Starts one. Its identity differs from those of all before it.
     pub fn start(number: u32, exchange: &Exchange, config: &Config, clock: Clock, doors: &Doors) -> Self {
-        let (dead, stop, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let (dead, stop, tasks) = (CancellationToken::new(), CancellationToken::new(), Tasks::default());
         let surroundings = Surroundings {
             client: Client::new(exchange.wire(number, dead.clone()), "default"),
             clock,
@@ -109,7 +119,8 @@ impl Process {
         let Instance { admission, metrics, leadership, .. } = instance;
         let peers = PeerLink::new(leadership, &identity(number), Arc::new(doors.clone()));
         let admission = admission.with_peers(Arc::new(peers));
-        doors.open.lock().doors.insert(number, Door { admission, is_ready, dead: dead.clone() });
+        let door = Door { admission, is_ready, tasks: tasks.clone(), dead: dead.clone() };
+        doors.open.lock().doors.insert(number, door);
         Self { number, dead, stop, tasks, metrics, doors: doors.clone() }
     }
 
@@ -132,21 +143,23 @@ impl Process {
     pub async fn end(self) {
         self.doors.open.lock().doors.remove(&self.number);
         self.stop.cancel();
-        self.tasks.close();
-        tokio::select! {
-            biased;
-            () = self.dead.cancelled() => {}
-            () = self.tasks.wait() => {}
-        }
+        self.dead.run_until_cancelled(self.tasks.end()).await;
     }
 
-    /// The sum of a metric over all its series.
-    pub fn metric(&self, name: &str) -> f64 {
+    /// Nothing of it runs for that long.
+    pub fn stand_still(&self, length: Duration) {
+        self.doors.requests.is_deaf(self.number, length);
+        self.tasks.stand_still(length);
+    }
+
+    /// The sum of a metric over all its series; absent, there is none of this name.
+    pub fn metric(&self, name: &str) -> Option<f64> {
         let text = self.metrics.encode();
         let samples = text
             .lines()
             .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{')));
-        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        let values = samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
     }
 }
 

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use embedded_cluster::controllers::kubelet::CRASH_AFTER;
 use embedded_cluster::resource::Kind;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde_json::json;
-use spotalis_config::Config;
+use spotalis_config::{Config, Sources, variable};
 use spotalis_runtime::Clock;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::embedded::in_no_time;
 use crate::fault::{Call, Fault};
-use crate::judge::{Eviction, Judge, REST, Rules};
+use crate::judge::{self, Eviction, Facts, Judge, Rules};
+use crate::panics::noted;
 use crate::plan::{Event, Plan, Workload, pdb};
 use crate::process::{Process, identity};
 use crate::requests::Requests;
@@ -24,11 +26,16 @@ use crate::world::{NAMESPACE, World};
 const RESTART: Duration = Duration::from_secs(3);
 /// In the last part of a run nothing may be moved any more.
 const QUIET: SignedDuration = SignedDuration::from_mins(10);
-
-/// After a process came, went or was cut off, another leads by then and everybody knows.
-const SETTLING: Duration = Duration::from_secs(30);
+/// By this a pod asks to be left where it is.
+const KEPT: &str = "karpenter.sh/do-not-disrupt";
 /// How often it is looked whether all is at rest.
 const LOOK: Duration = Duration::from_mins(1);
+/// After the last thing that happened, pods are started and stopped, and moves begin, within that.
+const PROMPT: Duration = Duration::from_mins(10);
+/// After a fault Spotalis does not trust the webhook for so long, at most.
+const DISTRUST: Duration = Duration::from_mins(30);
+/// What a move takes besides the cooldown and the time in which a pod becomes ready.
+const MOVE: Duration = Duration::from_secs(30);
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +50,8 @@ pub struct Outcome {
     pub calls: Vec<Call>,
     /// The number of the last of them that something could go wrong with.
     pub calm_after: u64,
+    /// How long after that every workload was where it should be, for good; absent, one never was.
+    pub rested_after: Option<Duration>,
     /// Differs if anything that happened differs.
     pub digest: u64,
     /// Changes of the store.
@@ -53,14 +62,8 @@ pub struct Outcome {
 
 /// Runs a plan to its end, on this thread.
 pub fn run(plan: &Plan) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without I/O needs nothing of the system");
-    let outcome = runtime.block_on(Box::pin(live(plan)));
-    // Whatever waits still, nobody waits for.
-    runtime.shutdown_background();
+    let (mut outcome, panics) = noted(&format!("the run of seed {}", plan.seed), || in_no_time(live(plan)));
+    outcome.wrongs.extend(panics.into_iter().map(|panic| format!("P14: {panic}")));
     outcome
 }
 
@@ -74,27 +77,25 @@ struct Run {
     clock_set: Option<(Duration, i64)>,
     /// The number of the last request before everything became calm.
     calm_after: u64,
+    rested_after: Option<Duration>,
     started: u32,
     begun: Instant,
 }
 
 async fn live(plan: &Plan) -> Outcome {
     let begun = Instant::now();
-    let mut config = Config::defaults();
-    config.settings.controller.cooldown = plan.cooldown;
-    config.settings.controller.max_concurrent_disruptions = plan.limit;
-    config.settings.controller.api_client.qps = plan.qps;
-    config.settings.controller.api_client.burst = 2 * plan.qps;
-    let world = World::new(plan.seed, &config, Requests::new(plan.faults.fate())).await;
-    let controller = &config.settings.controller;
+    let config = configuration(plan);
+    let requests = Requests::new(plan.faults.fate());
+    let world = World::new(plan.seed, &config, requests.clone()).await;
     let rules = Rules {
-        cooldown: SignedDuration::try_from(controller.cooldown).expect("a short time"),
-        limit: controller.max_concurrent_disruptions as usize,
+        cooldown: SignedDuration::try_from(plan.cooldown).expect("a short time"),
+        limit: plan.limit as usize,
+        rounding: plan.rounding,
         lease: spotalis_instance::LEASE.to_owned(),
         identities: BTreeMap::new(),
     };
-    let judge = Judge::of(&world.cluster, rules);
-    let exchange = Exchange::new(world.cluster.clone(), Some(judge.clone()), world.doors.requests().clone());
+    let judge = Judge::of(&world.cluster, requests.clone(), rules);
+    let exchange = Exchange::new(world.cluster.clone(), Some(judge.clone()), requests);
     let mut run = Run {
         world,
         exchange,
@@ -104,16 +105,28 @@ async fn live(plan: &Plan) -> Outcome {
         clocks: plan.clocks,
         clock_set: plan.clock_set,
         calm_after: 0,
+        rested_after: None,
         started: 0,
         begun,
     };
-    if !plan.faults.are_none() {
-        run.judge.disturbed_until(Timestamp::MAX);
-    }
     run.begin(plan).await;
     run.go_on(plan).await;
     run.rest(plan).await;
     run.close()
+}
+
+/// As somebody sets it in the environment.
+fn configuration(plan: &Plan) -> Config {
+    let rounding = serde_json::to_value(plan.rounding).expect("a word");
+    let environment = [
+        ("controller.cooldown", format!("{}ms", plan.cooldown.as_millis())),
+        ("controller.maxConcurrentDisruptions", plan.limit.to_string()),
+        ("controller.apiClient.qps", plan.qps.to_string()),
+        ("controller.apiClient.burst", (2 * plan.qps).to_string()),
+        ("distribution.rounding", rounding.as_str().unwrap_or_default().to_owned()),
+    ];
+    let environment = environment.into_iter().map(|(key, value)| (variable(key), value)).collect();
+    Config::load(&Sources { environment, ..Sources::default() }).expect("a plan keeps within the bounds of every key")
 }
 
 impl Run {
@@ -152,13 +165,13 @@ impl Run {
             clock = clock.set_after(after, SignedDuration::from_millis(millis));
         }
         let process = Process::start(number, &self.exchange, &self.config, clock, &self.world.doors);
-        self.disturb(Duration::ZERO);
+        self.disturb();
         self.processes.insert(number, process);
     }
 
-    /// Something that reviews may suffer from lasts for so long, and its consequences a little longer.
-    fn disturb(&self, length: Duration) {
-        self.judge.disturbed_until(self.world.cluster.now() + length + SETTLING);
+    /// A process comes or goes: who decides where pods go may be another, or nobody for a moment.
+    fn disturb(&self) {
+        self.world.doors.requests().disturb();
     }
 
     /// The events, and successors for processes that end.
@@ -221,12 +234,18 @@ impl Run {
             }
             Event::Sicken(name, number) => {
                 if let Some(pod) = self.pod(name, *number) {
-                    self.sicken(&pod, Some("1s")).await;
+                    self.mark(&pod, CRASH_AFTER, Some("1s")).await;
+                }
+            }
+            Event::Keep(name, number) => {
+                if let Some(pod) = self.pod(name, *number) {
+                    self.mark(&pod, KEPT, Some("true")).await;
                 }
             }
             Event::Heal => {
                 for pod in world.names(Kind::Pod, Some(NAMESPACE)) {
-                    self.sicken(&pod, None).await;
+                    self.mark(&pod, CRASH_AFTER, None).await;
+                    self.mark(&pod, KEPT, None).await;
                 }
             }
             Event::Pause(name, paused) => {
@@ -247,7 +266,7 @@ impl Run {
                 }
             }
             Event::Replace(number) => {
-                self.disturb(Duration::ZERO);
+                self.disturb();
                 if let Some(process) = self.take(*number) {
                     // It takes its time, in which other things happen.
                     tokio::spawn(process.end());
@@ -255,18 +274,24 @@ impl Run {
                 }
             }
             Event::Crash(number) => {
-                self.disturb(Duration::ZERO);
+                self.disturb();
                 return self.take(*number).is_some();
             }
-            Event::CutOff(number, seconds) => {
-                self.disturb(Duration::from_secs((*seconds).into()));
-                if let Some(process) = self.chosen(*number) {
-                    self.judge.is_in_doubt(process);
-                    world.doors.requests().cut_off(process, Duration::from_secs((*seconds).into()));
+            Event::CutOff(number, seconds) => self.cut_off(*number, *seconds, false),
+            Event::Silence(number, seconds) => self.cut_off(*number, *seconds, true),
+            Event::StandStill(number, seconds) => {
+                if let Some(process) = self.chosen(*number).and_then(|number| self.processes.get(&number)) {
+                    process.stand_still(Duration::from_secs((*seconds).into()));
                 }
             }
         }
         false
+    }
+
+    fn cut_off(&self, number: u32, seconds: u32, silent: bool) {
+        if let Some(process) = self.chosen(number) {
+            self.world.doors.requests().cut_off(process, Duration::from_secs(seconds.into()), silent);
+        }
     }
 
     /// The so-manieth pod of a workload.
@@ -276,8 +301,8 @@ impl Run {
         pods.get(number as usize % pods.len().max(1)).cloned()
     }
 
-    async fn sicken(&self, pod: &str, crashes_after: Option<&str>) {
-        let annotations = json!({CRASH_AFTER: crashes_after});
+    async fn mark(&self, pod: &str, annotation: &str, value: Option<&str>) {
+        let annotations = json!({annotation: value});
         self.world.change(Kind::Pod, NAMESPACE, pod, &json!({"metadata": {"annotations": annotations}})).await;
     }
 
@@ -318,50 +343,79 @@ impl Run {
         });
     }
 
-    /// Nothing happens any more; everything has to come to rest. Where it has, and nothing stirs, nothing but Leases would
-    /// change until the end.
+    /// Nothing happens any more; everything has to come to rest, in a time that follows from how much is to be moved. Where
+    /// it has, and nothing stirs, nothing but Leases would change until the end.
     async fn rest(&mut self, plan: &Plan) {
-        let (calm, end) = (self.world.cluster.now(), self.begun + plan.calm_at + REST);
-        loop {
-            let still = self.world.cluster.now().duration_since(self.judge.still_since().max(calm));
-            let missing = plan.stillness.saturating_sub(still.unsigned_abs());
-            if Instant::now() >= end || missing.is_zero() && self.unrest().is_empty() {
-                return;
+        let (calm, begun, patience) = (self.world.cluster.now(), Instant::now(), self.patience(plan));
+        while begun.elapsed() < patience.max(plan.stillness) {
+            self.rested_after = match self.rested_after {
+                _ if !self.unbalanced().is_empty() => None,
+                None => Some(begun.elapsed()),
+                since => since,
+            };
+            let still = self.world.cluster.now().duration_since(self.judge.still_since().max(calm)).unsigned_abs();
+            if self.rested_after.is_some() && still >= plan.stillness && self.restless().is_empty() {
+                break;
             }
-            sleep_until(end.min(Instant::now() + missing.max(LOOK))).await;
+            sleep(LOOK).await;
+        }
+        if let Some(after) = self.rested_after.filter(|after| *after > patience) {
+            self.judge.complain(&format!("P10: all are where they should be only after {after:?}, not {patience:?}"));
         }
     }
 
-    /// What is not yet as it should be in the end; also what stands in its way, for it may go.
-    fn unrest(&self) -> Vec<String> {
-        let workloads = self.judge.workloads().into_iter();
-        let blocked = workloads.filter(|(workload, facts)| facts.opted_in && !self.judge.is_free(workload));
-        blocked.map(|(workload, _)| format!("{} is blocked", workload.name)).chain(self.wrongs()).collect()
+    /// In which time everything has to be where it should be: one move after the other, if the limit is one.
+    fn patience(&self, plan: &Plan) -> Duration {
+        let drift = self.judge.workloads().values().map(Facts::drift).sum::<u32>();
+        let slowest = plan.workloads.iter().map(|workload| workload.slow).max().unwrap_or_default();
+        let distrust = if plan.is_undisturbed() { Duration::ZERO } else { DISTRUST };
+        PROMPT + distrust + (plan.cooldown + slowest + MOVE) * drift
     }
 
-    /// What would be wrong if this were the end.
-    fn wrongs(&self) -> Vec<String> {
+    /// What would be wrong about the workloads if this were the end.
+    fn unbalanced(&self) -> Vec<String> {
+        let managed = self.judge.workloads().into_iter().filter(|(_, facts)| facts.opted_in);
+        managed.filter_map(|(workload, facts)| self.what_is_wrong(&workload, &facts)).collect()
+    }
+
+    fn what_is_wrong(&self, workload: &judge::Workload, facts: &Facts) -> Option<String> {
+        let name = &workload.name;
+        let untold = |reason: &str| {
+            // One that was refused or lost on its way is not told again, as everybody's.
+            let told = self.judge.is_told(workload, reason) || self.world.doors.requests().has_met("create events");
+            (!told).then(|| format!("P16: no {reason} is told of {name}: {facts}"))
+        };
+        if facts.ready() < facts.replicas {
+            return Some(format!("P10: {name} is not ready: {facts}"));
+        }
+        if facts.invalid {
+            return untold("InvalidAnnotation");
+        }
+        if facts.is_exact() {
+            let seated = facts.is_seated();
+            return (!seated).then(|| format!("P10: {name} is not seated as its next scaling needs: {facts}"));
+        }
+        match self.judge.blocker(workload) {
+            Some(reason) => untold(reason),
+            None => Some(format!("P10: {name} is not split as it should be: {facts}")),
+        }
+    }
+
+    /// What would be wrong about the rest if this were the end.
+    fn restless(&self) -> Vec<String> {
         let Self { world, judge, processes, .. } = self;
         let now = world.cluster.now();
-        let mut wrongs = Vec::new();
-        for (workload, facts) in judge.workloads() {
-            if !facts.opted_in || facts.invalid || !judge.is_free(&workload) {
-                continue;
-            }
-            if !facts.is_exact() || facts.ready < facts.replicas {
-                wrongs.push(format!("P10: {} is not at rest where it should be: {facts}", workload.name));
-            }
-        }
-        for eviction in judge.evictions().into_iter().filter(|eviction| now.duration_since(eviction.at) < QUIET) {
-            wrongs.push(format!("P11: {} is still moved at {}", eviction.workload.name, eviction.at));
-        }
+        let late = judge.evictions().into_iter().filter(|eviction| now.duration_since(eviction.at) < QUIET);
+        let mut wrongs: Vec<String> =
+            late.map(|eviction| format!("P11: {} is still moved at {}", eviction.workload.name, eviction.at)).collect();
+        let metric = |process: &Process, name: &str| process.metric(name).expect("a metric that every instance shows");
         for process in processes.values() {
-            let left = process.metric("spotalis_admission_reservations");
+            let left = metric(process, "spotalis_admission_reservations");
             if left > 0.0 {
                 wrongs.push(format!("P8: process {} holds {left} reservations", process.number()));
             }
         }
-        let leading = processes.values().filter(|process| process.metric("spotalis_leader") > 0.0).count();
+        let leading = processes.values().filter(|process| metric(process, "spotalis_leader") > 0.0).count();
         if leading != 1 {
             wrongs.push(format!("P7: {leading} of {} processes lead", processes.len()));
         }
@@ -369,7 +423,7 @@ impl Run {
     }
 
     fn close(self) -> Outcome {
-        self.wrongs().iter().for_each(|wrong| self.judge.complain(wrong));
+        self.unbalanced().iter().chain(&self.restless()).for_each(|wrong| self.judge.complain(wrong));
         let Self {
             world,
             exchange: _,
@@ -379,6 +433,7 @@ impl Run {
             clocks: _,
             clock_set: _,
             calm_after,
+            rested_after,
             started: _,
             begun,
         } = self;
@@ -389,6 +444,7 @@ impl Run {
             faults: world.doors.requests().happened(),
             calls: world.doors.requests().calls(),
             calm_after,
+            rested_after,
             digest,
             changes,
             took: begun.elapsed(),

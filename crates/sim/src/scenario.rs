@@ -43,6 +43,8 @@ pub struct Scenario {
     pub expect: Vec<Expectation>,
     /// Why only the embedded cluster can play it, if that is so.
     pub only_embedded: Option<String>,
+    /// Why it may end differently there, within what is expected, if it may.
+    pub differs: Option<String>,
 }
 
 /// How Spotalis is installed.

@@ -9,27 +9,33 @@ use std::collections::BTreeSet;
 use crate::plan::{Faults, Plan};
 use crate::run::{Outcome, run};
 
-/// The shortest plan found that fails, and how it ends. `tell` hears of every step.
-pub fn shrink(plan: &Plan, outcome: &Outcome, mut tell: impl FnMut(&Plan)) -> (Plan, Outcome) {
-    let mut best = (plan.clone(), outcome.clone());
-    let listed = Plan {
-        faults: Faults::These(outcome.faults.iter().map(|(call, fault)| (call.number, *fault)).collect()),
-        ..plan.clone()
-    };
-    try_out(listed, &mut best, &mut tell);
+/// The shortest plan found that fails alike, and how it ends. `tell` hears of every step.
+pub fn shrink(plan: &Plan, outcome: &Outcome, tell: impl FnMut(&Plan)) -> (Plan, Outcome) {
+    let of = properties(outcome).into_iter().map(str::to_owned).collect();
+    let mut search = Search { of, best: (plan.clone(), outcome.clone()), tell };
+    let listed = outcome.faults.iter().map(|(call, fault)| (call.spot(), *fault)).collect();
+    search.try_out(Plan { faults: Faults::These(listed), ..plan.clone() });
     loop {
-        let before = size(&best.0);
-        without_faults(&mut best, &mut tell);
-        without_events(&mut best, &mut tell);
-        without_workloads(&mut best, &mut tell);
-        if best.0.processes > 1 {
-            let fewer = Plan { processes: best.0.processes - 1, ..best.0.clone() };
-            try_out(fewer, &mut best, &mut tell);
+        let before = size(&search.best.0);
+        search.without_faults();
+        search.without_events();
+        search.without_workloads();
+        let plan = &search.best.0;
+        if plan.processes > 1 {
+            let fewer = Plan { processes: plan.processes - 1, ..plan.clone() };
+            search.try_out(fewer);
         }
-        if size(&best.0) == before {
-            return best;
+        if size(&search.best.0) == before {
+            return search.best;
         }
     }
+}
+
+struct Search<T> {
+    /// By which properties the plan failed at first.
+    of: BTreeSet<String>,
+    best: (Plan, Outcome),
+    tell: T,
 }
 
 fn size(plan: &Plan) -> usize {
@@ -40,63 +46,58 @@ fn size(plan: &Plan) -> usize {
     faults + plan.events.len() + plan.workloads.len() + plan.processes as usize
 }
 
-/// Keeps the plan if it fails by a property by which the one before fails: another failure would be found by another seed.
-fn try_out(plan: Plan, best: &mut (Plan, Outcome), tell: &mut impl FnMut(&Plan)) -> bool {
-    let outcome = run(&plan);
-    let before = properties(&best.1);
-    let fails = properties(&outcome).iter().any(|property| before.contains(property));
-    if fails {
-        tell(&plan);
-        *best = (plan, outcome);
-    }
-    fails
-}
-
 /// The letters and numbers of what was wrong.
 fn properties(outcome: &Outcome) -> BTreeSet<&str> {
     let words = outcome.wrongs.iter().filter_map(|wrong| wrong.split_once(": ").map(|(before, _)| before));
     words.filter_map(|before| before.rsplit(' ').next()).collect()
 }
 
-/// Leaves out parts of a list, large ones first.
-fn thin<T: Clone>(
-    best: &mut (Plan, Outcome),
-    tell: &mut impl FnMut(&Plan),
-    list: impl Fn(&Plan) -> Vec<T>,
-    with: impl Fn(&Plan, Vec<T>) -> Plan,
-) {
-    let mut part = list(&best.0).len();
-    while part > 0 {
-        let mut from = 0;
-        while from < list(&best.0).len() {
-            let mut rest = list(&best.0);
-            rest.drain(from..(from + part).min(rest.len()));
-            if !try_out(with(&best.0, rest), best, tell) {
-                from += part;
-            }
+impl<T: FnMut(&Plan)> Search<T> {
+    /// Keeps the plan if it fails by a property by which the first one failed: another failure would be found by another
+    /// seed.
+    fn try_out(&mut self, plan: Plan) -> bool {
+        let outcome = run(&plan);
+        let fails = properties(&outcome).into_iter().any(|property| self.of.contains(property));
+        if fails {
+            (self.tell)(&plan);
+            self.best = (plan, outcome);
         }
-        part /= 2;
+        fails
     }
-}
 
-fn without_faults(best: &mut (Plan, Outcome), tell: &mut impl FnMut(&Plan)) {
-    let list = |plan: &Plan| match &plan.faults {
-        Faults::Random { .. } => Vec::new(),
-        Faults::These(faults) => faults.iter().map(|(number, fault)| (*number, *fault)).collect(),
-    };
-    thin(best, tell, list, |plan, rest| Plan { faults: Faults::These(rest.into_iter().collect()), ..plan.clone() });
-}
+    /// Leaves out parts of a list, large ones first.
+    fn thin<I: Clone>(&mut self, list: impl Fn(&Plan) -> Vec<I>, with: impl Fn(&Plan, Vec<I>) -> Plan) {
+        let mut part = list(&self.best.0).len();
+        while part > 0 {
+            let mut from = 0;
+            while from < list(&self.best.0).len() {
+                let mut rest = list(&self.best.0);
+                rest.drain(from..(from + part).min(rest.len()));
+                if !self.try_out(with(&self.best.0, rest)) {
+                    from += part;
+                }
+            }
+            part /= 2;
+        }
+    }
 
-fn without_events(best: &mut (Plan, Outcome), tell: &mut impl FnMut(&Plan)) {
-    // What takes back at the end what lasts stays.
-    let lasting = |plan: &Plan| plan.events.iter().filter(|(at, _)| *at >= plan.calm_at).cloned().collect::<Vec<_>>();
-    let list = |plan: &Plan| plan.events.iter().filter(|(at, _)| *at < plan.calm_at).cloned().collect();
-    thin(best, tell, list, |plan, rest| Plan {
-        events: rest.into_iter().chain(lasting(plan)).collect(),
-        ..plan.clone()
-    });
-}
+    fn without_faults(&mut self) {
+        let list = |plan: &Plan| match &plan.faults {
+            Faults::Random { .. } => Vec::new(),
+            Faults::These(faults) => faults.clone(),
+        };
+        self.thin(list, |plan, rest| Plan { faults: Faults::These(rest), ..plan.clone() });
+    }
 
-fn without_workloads(best: &mut (Plan, Outcome), tell: &mut impl FnMut(&Plan)) {
-    thin(best, tell, |plan| plan.workloads.clone(), |plan, rest| Plan { workloads: rest, ..plan.clone() });
+    fn without_events(&mut self) {
+        // What takes back at the end what lasts stays.
+        let lasting =
+            |plan: &Plan| plan.events.iter().filter(|(at, _)| *at >= plan.calm_at).cloned().collect::<Vec<_>>();
+        let list = |plan: &Plan| plan.events.iter().filter(|(at, _)| *at < plan.calm_at).cloned().collect();
+        self.thin(list, |plan, rest| Plan { events: rest.into_iter().chain(lasting(plan)).collect(), ..plan.clone() });
+    }
+
+    fn without_workloads(&mut self) {
+        self.thin(|plan| plan.workloads.clone(), |plan, rest| Plan { workloads: rest, ..plan.clone() });
+    }
 }

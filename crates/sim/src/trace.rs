@@ -60,8 +60,9 @@ impl Trace {
     /// Written down, as [`Trace::read`] reads it.
     pub fn to_json(&self) -> Value {
         let Self { gap, available } = self;
-        // Whole numbers are written as such.
-        let number = |value: &f64| if value.fract() == 0.0 { json!(whole(*value)) } else { json!(value) };
+        // Whole numbers are written as such, as far as they can be counted.
+        let counts = |value: f64| value.fract() == 0.0 && value <= f64::from(u32::MAX);
+        let number = |value: &f64| if counts(*value) { json!(whole(*value)) } else { json!(value) };
         json!({"metadata": {"gap_seconds": gap.as_secs()}, "data": available.iter().map(number).collect::<Vec<_>>()})
     }
 
@@ -78,6 +79,15 @@ impl Trace {
     /// What its numbers are for a fleet of so many spot nodes, where nobody said it: nodes if that can be.
     pub fn scale(&self, nodes: u32) -> Scale {
         if self.largest() <= f64::from(nodes) { Scale::Nodes } else { Scale::Largest }
+    }
+
+    /// What of its numbers is not taken as it is: how many have a fraction, which is cut, and how many are above all nodes.
+    pub fn cut(&self, nodes: u32, scale: Scale) -> (usize, usize) {
+        let count = |is: &dyn Fn(&&f64) -> bool| self.available.iter().filter(is).count();
+        match scale {
+            Scale::Nodes => (count(&|value| value.fract() != 0.0), count(&|value| **value > f64::from(nodes))),
+            Scale::Largest => (0, 0),
+        }
     }
 
     /// The part of it that is played: of a long one, a seed says which; a short one begins again at its end.
@@ -249,6 +259,15 @@ mod tests {
         assert_eq!(trace.nodes(3, Scale::Nodes), [0, 3, 2]);
         assert_eq!(trace.nodes(10, Scale::Largest), [0, 10, 7]);
         assert_eq!(of(60, &[0.0]).nodes(10, Scale::Largest), [0], "nothing is no share of anything");
+    }
+
+    #[test]
+    fn what_is_cut_is_counted() {
+        let trace = of(60, &[0.5, 4.0, 2.9, 7.5, 8.0]);
+        assert_eq!((trace.cut(7, Scale::Nodes), trace.nodes(7, Scale::Nodes)), ((3, 2), vec![0, 4, 2, 7, 7]));
+        assert_eq!(trace.cut(7, Scale::Largest), (0, 0), "shares are no nodes");
+        let large = of(60, &[5e9]);
+        assert_eq!(read(&large.to_json().to_string()), Ok(large));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //!
 //! Nothing is printed here, and no file is opened: whoever asks brings the texts.
 
+mod fit;
 mod inventory;
 mod machines;
 mod manifests;
@@ -12,7 +13,8 @@ mod runs;
 mod written;
 
 pub use embedded_cluster::quantity::Quantity;
-pub use inventory::{Assumptions, Inventory, Workload, stripped};
+pub use fit::{Misfit, misfits};
+pub use inventory::{Assumptions, Inventory, Workload, counted, namespace_name, stripped};
 pub use machines::{Fleet, Impossible, Need, Seen, Wish};
 pub use manifests::{Complaint, Complaints, Manifest, Origin, read};
 pub use objective::{Amount, Miss, Objective};

@@ -1,5 +1,5 @@
 //! The wires between a process and the API server. Whatever can go wrong with a request goes wrong here, as its fate says;
-//! whether the request was right is the judge's, who sees each as it arrives.
+//! whether the request was right is the judge's, who sees each as it is sent, as it is done, and when its sender hears of that.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -10,7 +10,7 @@ use embedded_cluster::{ApiService, Cluster};
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use http::{Request, Response, StatusCode};
-use http_body::Frame;
+use http_body::{Body, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use serde_json::{Value, json};
@@ -18,9 +18,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use crate::fault::{Call, Fault};
-use crate::judge::{Judge, LAG};
-use crate::requests::Requests;
+use crate::fault::{Call, Fault, target};
+use crate::judge::Judge;
+use crate::requests::{Delayed, Requests};
 
 /// What all wires of a run share. Clones are the same.
 #[derive(Clone)]
@@ -76,22 +76,23 @@ impl Wire {
     async fn carry(self, request: Request<kube::client::Body>) -> io::Result<Response<Answer>> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-        let process = self.process;
-        let (call, fault) = self.exchange.requests.meet(|number| Call::of(process, number, &parts));
-        if let (Some(_), true, Some(judge)) = (fault, call.is_about_the_lease(), &self.exchange.judge) {
-            judge.is_in_doubt(process);
-        }
-        let request = Request::from_parts(parts, Full::new(body.clone()));
-        if self.is_cut_off() {
+        let requests = &self.exchange.requests;
+        let (call, fault) = requests.meet(self.process, target(&parts));
+        // Whether it was right does not depend on what becomes of it.
+        let act = self.exchange.judge.as_ref().and_then(|judge| judge.is_sent(&call, &body));
+        let request = Request::from_parts(parts, Full::new(body));
+        if requests.is_cut_off(self.process).await {
             return Err(broken());
         }
-        let answer = self.meet_fate(fault, &call, request, &body).await?;
+        let answer = self.meet_fate(fault, &call, request).await?;
         // Nor does what was done already come back.
-        if self.is_cut_off() { Err(broken()) } else { Ok(answer) }
-    }
-
-    fn is_cut_off(&self) -> bool {
-        self.exchange.requests.cut_off_until(self.process).is_some()
+        if requests.is_cut_off(self.process).await {
+            return Err(broken());
+        }
+        if let Some(act) = act {
+            act.hear();
+        }
+        Ok(answer)
     }
 
     async fn meet_fate(
@@ -99,43 +100,43 @@ impl Wire {
         fault: Option<Fault>,
         call: &Call,
         request: Request<Full<Bytes>>,
-        body: &Bytes,
     ) -> io::Result<Response<Answer>> {
         match fault {
-            None => self.forward(call, request, body).await,
+            None => self.forward(call, request).await,
             Some(Fault::Broken) => Ok(status(500, "InternalError", "etcdserver: request timed out")),
             Some(Fault::Conflict) => Ok(status(409, "Conflict", "the object has been modified")),
             Some(Fault::Overload) => Ok(overload()),
             Some(Fault::Unsent) => Err(broken()),
             Some(Fault::Lost) => {
-                self.forward(call, request, body).await?;
+                self.forward(call, request).await?;
                 Err(broken())
             }
-            Some(Fault::Late(millis)) => {
-                let late = Duration::from_millis(millis.into());
-                sleep(late).await;
-                self.forward_late(call, request, body, late).await
+            Some(Fault::Hang) => {
+                self.forward(call, request).await?;
+                std::future::pending().await
             }
+            Some(Fault::Late(millis)) => self.forward_late(call, request, Duration::from_millis(millis.into())).await,
             Some(Fault::LateAnswer(millis)) => {
                 let late = Duration::from_millis(millis.into());
-                let response = self.forward(call, request, body).await?;
+                let response = self.forward(call, request).await?;
                 if call.is_watch() {
-                    return Ok(response.map(|body| lagging(body, late)));
+                    let delayed = self.exchange.requests.delay(self.process, call.resource(), Some(late));
+                    return Ok(response.map(|body| lagging(body, late, delayed)));
                 }
                 sleep(late).await;
                 Ok(response)
             }
             Some(Fault::CrashBefore) => self.die().await,
             Some(Fault::CrashAfter) => {
-                self.forward(call, request, body).await?;
+                self.forward(call, request).await?;
                 self.die().await
             }
             Some(Fault::Cut(events)) => {
-                let response = self.forward(call, request, body).await?;
+                let response = self.forward(call, request).await?;
                 Ok(response.map(|body| streaming(frames(body).take(events as usize).boxed())))
             }
             Some(Fault::Twice) => {
-                let response = self.forward(call, request, body).await?;
+                let response = self.forward(call, request).await?;
                 let twice = |piece: io::Result<Bytes>| match piece {
                     Ok(bytes) => stream::iter([Ok(bytes.clone()), Ok(bytes)]).left_stream(),
                     Err(error) => stream::iter([Err(error)]).right_stream(),
@@ -143,10 +144,11 @@ impl Wire {
                 Ok(response.map(|body| streaming(frames(body).flat_map(twice).boxed())))
             }
             Some(Fault::Held(events, millis)) => {
-                let response = self.forward(call, request, body).await?;
-                let (requests, process) = (self.exchange.requests.clone(), self.process);
-                let length = Duration::from_millis(millis.into());
-                Ok(response.map(|body| held(body, events, move || requests.hold(process, length))))
+                let response = self.forward(call, request).await?;
+                let (requests, process, resource) =
+                    (self.exchange.requests.clone(), self.process, call.resource().to_owned());
+                let begin = move || requests.delay(process, &resource, None);
+                Ok(response.map(|body| held(body, events, Duration::from_millis(millis.into()), begin)))
             }
             Some(Fault::Expired(millis)) => {
                 sleep(Duration::from_millis(millis.into())).await;
@@ -156,46 +158,49 @@ impl Wire {
         }
     }
 
-    async fn forward(&self, call: &Call, request: Request<Full<Bytes>>, body: &Bytes) -> io::Result<Response<Answer>> {
-        self.forward_late(call, request, body, Duration::ZERO).await
+    async fn forward(&self, call: &Call, request: Request<Full<Bytes>>) -> io::Result<Response<Answer>> {
+        self.forward_late(call, request, Duration::ZERO).await
     }
 
-    /// It arrives so much later than it was sent, and the judge sees it arrive.
+    /// It arrives so much later than it was sent. What writes arrives whatever has become of its sender.
     async fn forward_late(
         &self,
         call: &Call,
         request: Request<Full<Bytes>>,
-        body: &Bytes,
         late: Duration,
     ) -> io::Result<Response<Answer>> {
-        let judge = self.exchange.judge.as_ref();
-        let verdict = judge.map(|judge| {
-            let held_back = self.exchange.requests.held_back(self.process, LAG + late);
-            judge.arrives(call, body, held_back + late)
-        });
-        let response = self.api.clone().call(request).await.map_err(io::Error::other)?;
-        if let (Some(judge), Some(verdict)) = (judge, verdict) {
-            judge.is_done(verdict, call, response.status().as_u16());
-        }
-        let dead = self.dead.clone();
-        Ok(response.map(|body| {
-            if call.is_watch() {
-                let pieces = body.map_err(|never| match never {}).into_data_stream();
-                let (requests, process) = (self.exchange.requests.clone(), self.process);
-                let arriving = pieces.then(move |piece| {
-                    let requests = requests.clone();
-                    async move {
-                        while let Some(until) = requests.cut_off_until(process) {
-                            sleep_until(until).await;
-                        }
-                        piece
-                    }
-                });
-                streaming(arriving.take_until(async move { dead.cancelled().await }).boxed())
-            } else {
-                body.map_err(|never| match never {}).boxed_unsync()
+        let (mut api, judge, number) = (self.api.clone(), self.exchange.judge.clone(), call.number);
+        let arrives = async move {
+            sleep(late).await;
+            let response = api.call(request).await;
+            if let (Some(judge), Ok(response)) = (judge, &response) {
+                judge.is_done(number, response.status().as_u16());
             }
-        }))
+            response
+        };
+        let response =
+            if call.is_write() { tokio::spawn(arrives).await.map_err(io::Error::other)? } else { arrives.await };
+        Ok(response.map_err(io::Error::other)?.map(|body| self.arriving(call, body)))
+    }
+
+    /// What an answer consists of, as it comes in.
+    fn arriving<E>(&self, call: &Call, body: impl Body<Data = Bytes, Error = E> + Send + 'static) -> Answer
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        let body = body.map_err(io::Error::other);
+        if !call.is_watch() {
+            return body.boxed_unsync();
+        }
+        let (requests, process, dead) = (self.exchange.requests.clone(), self.process, self.dead.clone());
+        let reached = body.into_data_stream().then(move |piece| {
+            let requests = requests.clone();
+            async move {
+                requests.reached(process).await;
+                piece
+            }
+        });
+        streaming(reached.take_until(async move { dead.cancelled().await }).boxed())
     }
 
     async fn die(&self) -> io::Result<Response<Answer>> {
@@ -213,7 +218,7 @@ fn streaming(pieces: BoxStream<'static, io::Result<Bytes>>) -> Answer {
 }
 
 /// Every piece comes so much later than it was sent, in order; also while nobody asks for the next.
-fn lagging(body: Answer, late: Duration) -> Answer {
+fn lagging(body: Answer, late: Duration, delayed: Delayed) -> Answer {
     let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
         let mut pieces = frames(body);
@@ -230,24 +235,26 @@ fn lagging(body: Answer, late: Duration) -> Answer {
             }
         }
     });
-    let later = stream::unfold(receiver, |mut receiver| async move {
+    let later = stream::unfold((receiver, delayed), |(mut receiver, delayed)| async move {
         let (due, piece) = receiver.recv().await?;
         sleep_until(due).await;
-        Some((piece, receiver))
+        Some((piece, (receiver, delayed)))
     });
     streaming(later.boxed())
 }
 
-/// After so many pieces nothing comes until the time that `hold` says when the last of them has come.
-fn held(body: Answer, events: u32, hold: impl FnOnce() -> Instant + Send + 'static) -> Answer {
+/// After so many pieces nothing comes for that long; `begin` is called when the last of them has come.
+fn held(body: Answer, events: u32, length: Duration, begin: impl FnOnce() -> Delayed + Send + 'static) -> Answer {
     let pieces = frames(body);
-    let later = stream::unfold((pieces, events, Some(hold)), |(mut pieces, left, hold)| async move {
-        match (left, hold) {
-            (0, Some(hold)) => {
-                sleep_until(hold()).await;
+    let later = stream::unfold((pieces, events, Some(begin)), move |(mut pieces, left, begin)| async move {
+        match (left, begin) {
+            (0, Some(begin)) => {
+                let delayed = begin();
+                sleep(length).await;
+                drop(delayed);
                 Some((pieces.next().await?, (pieces, 0, None)))
             }
-            (left, hold) => Some((pieces.next().await?, (pieces, left.saturating_sub(1), hold))),
+            (left, begin) => Some((pieces.next().await?, (pieces, left.saturating_sub(1), begin))),
         }
     });
     streaming(later.boxed())

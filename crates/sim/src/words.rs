@@ -43,12 +43,18 @@ pub fn list(words: &[String]) -> String {
     }
 }
 
+/// Whether a text names something, as a word of its own: `db-1` is not in `evicted db-10`.
+pub fn names(text: &str, name: &str) -> bool {
+    let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    text.split(|c| !inside(c)).any(|word| word.trim_matches('.') == name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn times_are_short_and_never_less_than_they_were() {
+    fn clocks_are_cut_and_spans_are_rounded_to_the_second() {
         let millis = Duration::from_millis;
         let table = [
             (0, "0:00", "0 s"),
@@ -73,5 +79,18 @@ mod tests {
             (count(1, "node"), count(0, "node"), percent(0.345)),
             ("1 node".into(), "0 nodes".into(), "34%".into())
         );
+    }
+
+    #[test]
+    fn a_name_is_a_word_of_its_own() {
+        for (text, named) in [
+            ("evicted db-1: too many", true),
+            ("evicted db-10", false),
+            ("of db-1.", true),
+            ("my-db-1", false),
+            ("", false),
+        ] {
+            assert_eq!(names(text, "db-1"), named, "{text}");
+        }
     }
 }

@@ -89,9 +89,13 @@ fn a_played_scenario_is_a_page_with_all_its_decisions() {
     stands_alone(&page);
     assert_eq!(page, html(&scenario, 3, &play(true), &play(false)), "the same bytes");
     let rows = page.split("Every decision, and why").nth(1).unwrap().matches("<tr").count() - 1;
-    let decided =
-        |moment: &Moment| matches!(moment, Moment::Steered { .. } | Moment::Evicted { .. } | Moment::Told { .. });
-    assert_eq!(rows, with.moments.iter().filter(|(_, moment)| decided(moment)).count());
+    let count = |is: fn(&Moment) -> bool| with.moments.iter().filter(|(_, moment)| is(moment)).count();
+    let evicted = count(|moment| matches!(moment, Moment::Evicted { .. }));
+    let moved = count(|moment| matches!(moment, Moment::Told { reason, .. } if reason == "Rebalanced"));
+    assert!(evicted > 0 && evicted == moved, "all evictions are moves of Spotalis's own: {evicted} {moved}");
+    let decided = count(|moment| matches!(moment, Moment::Steered { .. } | Moment::Told { .. }));
+    assert_eq!(rows, decided, "each move is one line");
+    assert!(page.contains(&format!("{rows} decisions with Spotalis")));
     assert!(rows > 20 && page.contains("so that its replacement starts on spot"));
     for part in [
         "the leading replica of Spotalis is killed",
@@ -102,6 +106,11 @@ fn a_played_scenario_is_a_page_with_all_its_decisions() {
     ] {
         assert!(page.contains(part), "{part}");
     }
+    let killed = |record: &Record| {
+        let is_it = |moment: &Moment| matches!(moment, Moment::Happened { what } if what.ends_with("is killed"));
+        record.moments.iter().filter(|(_, moment)| is_it(moment)).count()
+    };
+    assert_eq!((killed(&with), killed(&without)), (1, 0), "what is not there cannot be killed");
     let picture = picture(&scenario, &with, &without);
     well_formed(&picture);
     stands_alone(&picture);

@@ -7,6 +7,7 @@
 mod stage;
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,7 +27,7 @@ use crate::stage::{RigStage, clear};
 
 /// Which nodes are lost.
 const TERMS: Terms = Terms { seed: 0, with_spotalis: true };
-/// A variable that names the only scenario to play.
+/// A variable that names the only scenario to play, however long it lasts.
 const CHOSEN: &str = "SPOTALIS_SCENARIO";
 /// What lasts longer is not waited for where time is real.
 const LONGEST: Duration = Duration::from_mins(2);
@@ -67,7 +68,12 @@ async fn half(which: usize) -> Result<()> {
 /// Why a scenario is not played where time is real, if that is so.
 fn not_here(scenario: &Scenario) -> Option<String> {
     let long = format!("it lasts {:?}, and more than {LONGEST:?} are not waited for", scenario.lasts);
-    scenario.only_embedded.clone().or_else(|| (scenario.lasts > LONGEST).then_some(long))
+    let is_chosen = chosen().is_some();
+    scenario.only_embedded.clone().or_else(|| (!is_chosen && scenario.lasts > LONGEST).then_some(long))
+}
+
+fn chosen() -> Option<OsString> {
+    std::env::var_os(CHOSEN).filter(|name| !name.is_empty())
 }
 
 /// The scenarios, those that last longest first, so that every other one makes a fair half.
@@ -81,7 +87,7 @@ fn suite() -> Result<Vec<Scenario>> {
         anyhow::Ok(Scenario::read(name, &format!("scenarios/{name}.yaml"), &fs::read_to_string(file)?)?)
     };
     let mut suite: Vec<Scenario> = files.iter().map(read).collect::<Result<_>>()?;
-    let chosen = std::env::var_os(CHOSEN).filter(|name| !name.is_empty());
+    let chosen = chosen();
     suite.retain(|scenario| chosen.as_ref().is_none_or(|name| *name == *scenario.name));
     ensure!(
         !suite.is_empty(),
@@ -105,13 +111,18 @@ async fn kept(rig: &Rig, scenario: &Scenario) -> Result<Vec<String>> {
     }
     let same = scenario.clone();
     let simulated = spawn_blocking(move || embedded::run(&same, TERMS, |_, _| ())).await??;
-    for difference in differences(&simulated, &record) {
-        say(format!("    {difference}"));
-    }
+    let differences = differences(&simulated, &record);
+    let wrong = match &scenario.differs {
+        Some(why) => {
+            differences.iter().for_each(|difference| say(format!("    {difference}: {why}")));
+            wrong
+        }
+        None => [wrong, differences].concat(),
+    };
     Ok(wrong.iter().map(|one| format!("{}: {one}", scenario.name)).collect())
 }
 
-/// What ended differently on the embedded cluster, within what was expected on both.
+/// What ended differently on the embedded cluster, although within what was expected on both.
 fn differences(simulated: &Record, real: &Record) -> Vec<String> {
     let facts = |record: &Record| -> BTreeSet<String> {
         let summary = Summary::of(record);

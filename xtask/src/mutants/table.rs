@@ -35,7 +35,17 @@ pub struct Defect {
     /// The cheapest test that catches it.
     pub test: CatchingTest,
     /// A simulated cluster that catches it as well.
-    pub seed: Option<u64>,
+    pub seed: Option<Simulated>,
+}
+
+/// A simulated cluster, and what it has to say of the defect.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Simulated {
+    /// The number of its plan.
+    pub number: u64,
+    /// The property that is not kept, as `P3`: whatever else goes wrong does not tell of this defect.
+    pub property: String,
 }
 
 /// A test, as `cargo test -p` is told to run it alone.

@@ -3,6 +3,7 @@
 //! A program that a defect keeps from ending is ended after a while, which counts as caught: a test that never ends is not
 //! taken for one that passed. What a failure means is for the caller to say.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -41,6 +42,8 @@ pub enum End {
     Passed,
     /// It was caught, by this.
     Caught(By),
+    /// The run of this seed failed, but these properties do not tell of the defect.
+    Otherwise(u64, BTreeSet<String>),
 }
 
 /// What caught a defect.
@@ -87,8 +90,8 @@ impl Workshop {
         }
     }
 
-    /// Runs simulated clusters from this seed on, at most so many, until one goes wrong.
-    pub async fn simulate(&self, from: u64, seeds: u64) -> Result<End> {
+    /// Runs simulated clusters from this seed on, at most so many, until one goes wrong; it is caught if by this property.
+    pub async fn simulate(&self, from: u64, seeds: u64, property: &str) -> Result<End> {
         let told = self.build(&["build", "--package", "spotalis-sim", "--bin", "simulate-seeds"])?;
         let program = told.lines().find_map(executable).context("cargo built no simulate-seeds")?;
         let mut command = Command::new(program);
@@ -100,8 +103,13 @@ impl Workshop {
             return Ok(End::Passed);
         }
         let failed = text.lines().find_map(|line| line.strip_prefix("FAILED: ")?.parse().ok());
-        // Where a process itself fell over there is no such line.
-        Ok(End::Caught(By::Seed(failed.unwrap_or(from))))
+        let failed = failed.with_context(|| format!("the simulation says no seed that failed:\n{}", tail(&text)))?;
+        let properties = properties(&text);
+        Ok(if properties.contains(property) {
+            End::Caught(By::Seed(failed))
+        } else {
+            End::Otherwise(failed, properties)
+        })
     }
 
     /// What cargo tells of what it built.
@@ -116,6 +124,13 @@ impl Workshop {
         }
         String::from_utf8(built.stdout).context("cargo's messages are not UTF-8")
     }
+}
+
+/// Those that were not kept: `  WRONG 2026-03-01T12:02:01Z P3: ...`
+fn properties(text: &str) -> BTreeSet<String> {
+    let wrongs = text.lines().filter_map(|line| line.trim_start().strip_prefix("WRONG "));
+    let heads = wrongs.filter_map(|wrong| wrong.split_once(": "));
+    heads.filter_map(|(head, _)| head.rsplit(' ').next()).map(str::to_owned).collect()
 }
 
 /// What a program said.

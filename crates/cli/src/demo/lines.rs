@@ -56,6 +56,7 @@ struct Figures<'s> {
 struct OfWorkload<'s> {
     workload: &'s str,
     whole_after_seconds: Option<f64>,
+    counted_from_seconds: f64,
     fewest_ready: u32,
     most_missing: u32,
     below_seconds: f64,
@@ -65,7 +66,7 @@ struct OfWorkload<'s> {
     spot_hours: f64,
     other_hours: f64,
     spot_share: f64,
-    relative_cost: f64,
+    relative_cost: Option<f64>,
 }
 
 /// What is played.
@@ -92,6 +93,7 @@ impl<'s> OfWorkload<'s> {
         Self {
             workload: &summary.workload,
             whole_after_seconds: summary.whole_after.map(|time| time.as_secs_f64()),
+            counted_from_seconds: summary.counted_from.as_secs_f64(),
             fewest_ready: summary.fewest_ready,
             most_missing: summary.most_missing,
             below_seconds: summary.below.as_secs_f64(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use spotalis_sim::compare::short;
 use spotalis_sim::record::{Counts, Moment};
 use spotalis_sim::scenario::Capacity;
-use spotalis_sim::words::{clock, count, list};
+use spotalis_sim::words::{clock, count, list, names};
 
 use super::board::row;
 use super::ink::{Ink, Text};
@@ -81,7 +81,7 @@ impl Story {
         lines.extend(nodes(&came).map(|words| line(at, Text::of(Ink::Plain, format!("new: {words}")))));
         for (workload, pod, capacity) in evicted {
             // Spotalis tells of its own evictions itself, with the reason.
-            if !told.iter().any(|(_, _, note, _)| note.contains(&pod)) {
+            if !told.iter().any(|(_, _, note, _)| names(note, &pod)) {
                 lines.push(line(at, words(&workload, Ink::Plain, &format!("{pod} is evicted from {capacity}"))));
             }
         }

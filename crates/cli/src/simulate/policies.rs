@@ -94,7 +94,10 @@ impl Wanted {
     /// What a workload needs of a fleet.
     pub fn need(&self, workload: &Workload) -> Need {
         let Workload { name, kind: _, replicas, cpu, memory, object: _ } = workload;
-        let spot = self.split(*replicas).map_or(0, |split| split.spot);
-        Need { workload: name.clone(), spot, other: replicas - spot, cpu: *cpu, memory: *memory }
+        let (spot, on_demand, anywhere) = match self.split(*replicas) {
+            Some(split) => (split.spot, replicas - split.spot, 0),
+            None => (0, 0, *replicas),
+        };
+        Need { workload: name.clone(), spot, on_demand, anywhere, cpu: *cpu, memory: *memory }
     }
 }

@@ -1,5 +1,6 @@
 //! What is shown of a simulation: a table for people, everything for programs. Nothing is decided here.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -66,8 +67,22 @@ pub struct WorkloadReport {
     pub with: Spreads,
     /// Without it.
     pub without: Spreads,
-    /// Why it never was whole in some run, if so.
-    pub stuck: Vec<Stuck>,
+    /// Where it never was whole, and why.
+    pub never_whole: Vec<NeverWhole>,
+}
+
+/// A workload that never was whole in some runs.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NeverWhole {
+    /// In so many runs with Spotalis.
+    pub with: usize,
+    /// In so many runs without it.
+    pub without: usize,
+    /// How many of its pods waited for this when the time was over; none, if it is about the whole.
+    pub pods: u32,
+    /// Why.
+    pub why: String,
 }
 
 /// An objective, over all runs.
@@ -146,22 +161,32 @@ impl Report {
     }
 
     fn overview(&self, wide: bool) -> Table {
-        let mut titles =
-            vec!["WORKLOAD", "WANTED", "SPOTALIS", "AT END", "FEWEST READY", "BELOW WANTED", "EVICTIONS", "COST"];
+        let mut titles = vec![
+            "WORKLOAD",
+            "WANTED",
+            "SPOTALIS",
+            "AT END",
+            "WHOLE AFTER",
+            "FEWEST READY",
+            "BELOW WANTED",
+            "EVICTIONS",
+            "COST",
+        ];
         if wide {
             titles.extend(["NONE READY", "KIND", "WHOLE IN"]);
         }
         let mut table = Table::new(0, &titles);
         let runs = self.runs.len();
-        for WorkloadReport { workload, kind, standing: _, replicas, wanted, with, without, stuck: _ } in &self.workloads
+        for WorkloadReport { workload, kind, standing: _, replicas, wanted, with, without, never_whole: _ } in
+            &self.workloads
         {
             let split =
                 wanted.map_or_else(|| format!("{replicas}"), |Pair { spot, on_demand }| format!("{spot}/{on_demand}"));
             let mut with = with.cells(runs, wide);
             let mut without = without.cells(runs, wide);
             if wide {
-                with.insert(6, (*kind).into());
-                without.insert(6, "".into());
+                with.insert(7, (*kind).into());
+                without.insert(7, "".into());
             }
             table.row([workload.into(), split.into(), "with".into()].into_iter().chain(with));
             table.row(["".into(), "".into(), "without".into()].into_iter().chain(without));
@@ -176,10 +201,6 @@ impl WorkloadReport {
             let found = runs.iter().flat_map(|run| &side(run).workloads).filter(|it| it.workload == workload.name);
             Spreads::over(&found.collect::<Vec<&Figures>>())
         };
-        let all = runs.iter().flat_map(|run| run.with.stuck.iter().chain(&run.without.stuck));
-        let mut stuck: Vec<Stuck> = all.filter(|stuck| stuck.workload == workload.name).cloned().collect();
-        stuck.sort();
-        stuck.dedup();
         Self {
             workload: workload.name.clone(),
             kind: workload.kind.word(),
@@ -188,8 +209,41 @@ impl WorkloadReport {
             wanted: wanted.split(workload.replicas).map(Pair::from),
             with: figures(|run| &run.with),
             without: figures(|run| &run.without),
-            stuck,
+            never_whole: NeverWhole::of(&workload.name, runs),
         }
+    }
+}
+
+impl NeverWhole {
+    fn of(workload: &str, runs: &[Run]) -> Vec<Self> {
+        let mut counts: BTreeMap<&Stuck, (usize, usize)> = BTreeMap::new();
+        for run in runs {
+            let ours = |side: &&Stuck| side.workload == workload;
+            run.with.stuck.iter().filter(ours).for_each(|stuck| counts.entry(stuck).or_default().0 += 1);
+            run.without.stuck.iter().filter(ours).for_each(|stuck| counts.entry(stuck).or_default().1 += 1);
+        }
+        let told = |(stuck, (with, without)): (&Stuck, _)| {
+            let Stuck { workload: _, pods, why } = stuck;
+            Self { with, without, pods: *pods, why: why.clone() }
+        };
+        counts.into_iter().map(told).collect()
+    }
+
+    /// `never whole with Spotalis in 2 of 5 runs, and without it in 1: 10 of its pods wait: …`
+    pub fn in_words(&self, runs: usize) -> String {
+        let Self { with, without, pods, why } = self;
+        let times = |count: &usize| match (*count, runs) {
+            (count, runs) if count == runs => String::new(),
+            (count, runs) => format!(" in {count} of {runs} runs"),
+        };
+        let sides = match (with, without) {
+            (with, 0) => format!("with Spotalis{}", times(with)),
+            (0, without) => format!("without Spotalis{}", times(without)),
+            (with, without) if with == without => format!("with Spotalis and without it{}", times(with)),
+            (with, without) => format!("with Spotalis{}, and without it{}", times(with), times(without)),
+        };
+        let wait = if *pods > 0 { format!("{pods} of its pods waited: ") } else { String::new() };
+        format!("never whole {sides}: {wait}{why}")
     }
 }
 
@@ -200,14 +254,26 @@ trait Columns {
 
 impl Columns for Spreads {
     fn cells(&self, runs: usize, wide: bool) -> Vec<Cell> {
-        let Self { whole, spot_at_end, on_demand_at_end, fewest_ready, below_seconds, down_seconds, evictions, cost } =
-            self;
+        let Self {
+            whole,
+            spot_at_end,
+            on_demand_at_end,
+            whole_after_seconds,
+            fewest_ready,
+            below_seconds,
+            down_seconds,
+            evictions,
+            cost,
+        } = self;
         let mut cells: Vec<Cell> = vec![
             format!("{}/{}", spot_at_end.median, on_demand_at_end.median).into(),
+            with_worst(whole_after_seconds, runs, |seconds| seconds.map_or_else(|| "never".to_owned(), time)).into(),
             with_worst(fewest_ready, runs, u32::to_string).into(),
             with_worst(below_seconds, runs, |seconds| time(*seconds)).into(),
             with_worst(evictions, runs, u32::to_string).into(),
-            with_worst(cost, runs, |share| format!("{:.0}%", share * 100.0)).into(),
+            cost.as_ref()
+                .map_or_else(|| "-".to_owned(), |cost| with_worst(cost, runs, |share| format!("{:.0}%", share * 100.0)))
+                .into(),
         ];
         if wide {
             cells.push(with_worst(down_seconds, runs, |seconds| time(*seconds)).into());
@@ -239,7 +305,7 @@ impl ObjectiveReport {
         for Missed { seed, miss: Miss { workload, at_seconds, lasted_seconds, ready, wanted, objective: _ } } in
             missed.iter().take(SHOWN)
         {
-            let at = at_seconds.map_or_else(|| "never whole".to_owned(), time);
+            let at = time(*at_seconds);
             let ready = Cell::toned(format!("{ready} of {wanted}"), Tone::Warning);
             rows.row([workload.into(), seed.to_string().into(), at.into(), time(*lasted_seconds).into(), ready]);
         }

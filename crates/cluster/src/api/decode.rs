@@ -10,9 +10,10 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::schema::{Field, Struct, Type, named};
+use super::schema::{self, Field, Struct, Type, named};
 use crate::api::quantity::Quantity;
 use crate::clock::{microseconds, seconds};
+use crate::resource::Kind;
 
 /// What became of it.
 #[derive(Debug)]
@@ -44,6 +45,23 @@ pub(crate) fn decode_in(value: Value, type_: &'static Struct, words: Words) -> R
 /// The same for an object that is known to fit, as after a patch of ours.
 pub(crate) fn normalized(value: Value, type_: &'static Struct) -> Result<Value, String> {
     decode(value, type_).map(|decoded| decoded.object)
+}
+
+/// A value that is not of the type of its field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// The field, as in `spec.containers[0].image` and `metadata.annotations[example.com/a]`.
+    pub field: String,
+    /// The real decoder's message, which does not always say which field it is.
+    pub why: String,
+}
+
+/// The first value of an object that is not of the type of its field; none of an object of an unknown kind.
+pub fn misfit(object: &Value) -> Option<Misfit> {
+    let kind = Kind::of_object(object["apiVersion"].as_str()?, object["kind"].as_str()?)?;
+    let mut decoder = Decoder { path: Vec::new(), unknown: Vec::new(), words: Words::Json };
+    let why = decoder.fields(object.clone(), schema::of_kind(kind)?).err()?;
+    Some(Misfit { field: decoder.place(), why })
 }
 
 enum Step {
@@ -286,6 +304,20 @@ impl Decoder {
         )
     }
 
+    /// Where the decoder is.
+    fn place(&self) -> String {
+        let mut path = String::new();
+        for step in &self.path {
+            match step {
+                Step::Field(name) if path.is_empty() => path.push_str(name),
+                Step::Field(name) => path.extend([".", name]),
+                Step::Key(key) => path.extend(["[", key, "]"]),
+                Step::Index(index) => path.extend(["[", &index.to_string(), "]"]),
+            }
+        }
+        path
+    }
+
     /// Where an unknown field stands.
     fn exact(&self, name: &str) -> String {
         let mut path = String::new();
@@ -422,6 +454,19 @@ mod tests {
             assert_eq!(read(type_, sent.clone()), Err(message.to_owned()), "{sent}");
         }
         assert!(read("LeaseSpec", json!({"renewTime": "2026-01-01T00:00:00Z"})).is_err());
+    }
+
+    #[test]
+    fn a_misfit_is_told_with_its_field() {
+        let pod = |spec: Value| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"annotations": {"a.b/c": "d"}}, "spec": spec});
+        let field = |object: &Value| misfit(object).map(|misfit| misfit.field);
+        assert_eq!(field(&pod(json!({"containers": [{"name": "a"}]}))), None);
+        let lots = json!({"containers": [{"name": "a"}, {"resources": {"requests": {"cpu": "lots"}}}]});
+        assert_eq!(field(&pod(lots)).as_deref(), Some("spec.containers[1].resources.requests[cpu]"));
+        let mut number = pod(json!({}));
+        number["metadata"]["annotations"]["a.b/c"] = json!(5);
+        assert_eq!(field(&number).as_deref(), Some("metadata.annotations[a.b/c]"));
+        assert_eq!(misfit(&json!({"apiVersion": "v1", "kind": "Unknown", "spec": 1})), None);
     }
 
     #[test]

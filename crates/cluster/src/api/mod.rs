@@ -8,7 +8,7 @@ mod apply;
 mod binding;
 mod body;
 mod create;
-mod decode;
+pub(crate) mod decode;
 mod defaults;
 mod delete;
 pub(crate) mod discovery;

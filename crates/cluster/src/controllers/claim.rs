@@ -34,8 +34,12 @@ pub fn claims(store: &Store, owner: &Object, kind: Kind) -> Vec<Write> {
 
 /// The same, where only some of the objects that match may be taken in.
 pub fn claims_if(store: &Store, owner: &Object, kind: Kind, may: &dyn Fn(&Object) -> bool) -> Vec<Write> {
-    let owned = store.owned_by(owner.uid()).filter(|(key, _)| key.kind == kind).map(|(_, object)| object);
-    let strays = owned.filter(|object| is_controlled_by(object, owner) && !selects(owner, object));
+    let selector = owner.at("/spec/selector");
+    let selects = |object: &Object| selector::selects(selector, object.at("/metadata/labels"));
+    // Of thousands of pods that are alike only one is asked.
+    let has_strays = kind != Kind::Pod || store.crowds(owner).any(|(_, crowd)| !selects(&crowd.one));
+    let owned = store.owned_by(owner.uid()).filter(|(key, _)| has_strays && key.kind == kind).map(|(_, object)| object);
+    let strays = owned.filter(|object| is_controlled_by(object, owner) && !selects(object));
     let released = strays.flat_map(|object| {
         let mut after = object.json().clone();
         if let Some(owners) = after["metadata"]["ownerReferences"].as_array_mut() {
@@ -45,9 +49,8 @@ pub fn claims_if(store: &Store, owner: &Object, kind: Kind, may: &dyn Fn(&Object
     });
     let free = |object: &Object| object.deletion().is_none() && !is_over(object);
     let orphans = store.uncontrolled(kind, owner.namespace()).filter(|object| free(object));
-    let adopted = orphans
-        .filter(|object| owner.deletion().is_none() && selects(owner, object) && may(object))
-        .flat_map(|object| {
+    let adopted =
+        orphans.filter(|object| owner.deletion().is_none() && selects(object) && may(object)).flat_map(|object| {
             let mut after = object.json().clone();
             let owners = &mut after["metadata"]["ownerReferences"];
             match owners.as_array_mut() {

@@ -15,7 +15,7 @@ use crate::engine::{Act, Controller};
 use crate::object::Object;
 use crate::resource::Kind;
 use crate::selector;
-use crate::store::{Change, Key, Store};
+use crate::store::{Alike, Change, Crowd, Key, Store};
 
 /// How long an eviction counts though its pod does not go.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
@@ -45,11 +45,11 @@ impl Controller for Disruption {
 
     fn look(&self, store: &Store, key: &Key, now: Timestamp) -> Act {
         let Some(budget) = store.get(key) else { return Act::none() };
-        let selected = store.selected(budget.namespace(), budget.at("/spec/selector"));
-        let pods: Vec<&Object> = selected.map(|pod| &**pod).collect();
-        let disrupted = disrupted(budget, &pods, now);
-        let healthy = healthy(&pods, &disrupted);
-        let after = match expectations(store, budget, &pods) {
+        let crowds: Vec<(&Alike, &Crowd)> =
+            store.crowds_in(budget.namespace()).filter(|(_, crowd)| selects(budget, &crowd.one)).collect();
+        let disrupted = disrupted(store, budget, now);
+        let healthy = healthy(store, budget, &crowds, &disrupted);
+        let after = match expectations(store, budget, &crowds) {
             Ok((expected, desired)) => with_status(budget, Counts { healthy, desired, expected }, &disrupted, now),
             Err(stranger) => closed(budget, &stranger, now),
         };
@@ -72,16 +72,27 @@ fn selects(budget: &Object, pod: &Object) -> bool {
 }
 
 /// The evictions that still count, by the pod's name.
-fn disrupted(budget: &Object, pods: &[&Object], now: Timestamp) -> BTreeMap<String, Timestamp> {
-    let known = budget.at("/status/disruptedPods");
-    let staying = pods.iter().filter(|pod| pod.deletion().is_none());
-    let since = staying.filter_map(|pod| Some((pod.name().to_owned(), known[pod.name()].as_str()?.parse().ok()?)));
+fn disrupted(store: &Store, budget: &Object, now: Timestamp) -> BTreeMap<String, Timestamp> {
+    let known = budget.at("/status/disruptedPods").as_object().into_iter().flatten();
+    let staying = known.filter(|(name, _)| pod_of(store, budget, name).is_some_and(|pod| pod.deletion().is_none()));
+    let since = staying.filter_map(|(name, since)| Some((name.clone(), since.as_str()?.parse().ok()?)));
     since.filter(|(_, since): &(String, Timestamp)| *since + PATIENCE > now).collect()
 }
 
-fn healthy(pods: &[&Object], disrupted: &BTreeMap<String, Timestamp>) -> i64 {
-    let counts = |pod: &&&Object| pod.deletion().is_none() && is_ready(pod) && !disrupted.contains_key(pod.name());
-    number(pods.iter().filter(counts).count())
+/// A pod that a budget is about.
+fn pod_of<'s>(store: &'s Store, budget: &Object, name: &str) -> Option<&'s Arc<Object>> {
+    store.get(&Key::new(Kind::Pod, budget.namespace(), name)).filter(|pod| selects(budget, pod))
+}
+
+fn healthy(
+    store: &Store,
+    budget: &Object,
+    crowds: &[(&Alike, &Crowd)],
+    disrupted: &BTreeMap<String, Timestamp>,
+) -> i64 {
+    let ready = crowds.iter().filter(|(alike, _)| !alike.is_ending && alike.ready_since.is_some());
+    let leaving = disrupted.keys().filter(|name| pod_of(store, budget, name).is_some_and(|pod| is_ready(pod)));
+    number(ready.map(|(_, crowd)| crowd.count).sum::<usize>() - leaving.count())
 }
 
 fn number(count: usize) -> i64 {
@@ -92,26 +103,26 @@ fn number(count: usize) -> i64 {
 struct Stranger(String);
 
 /// How many pods there should be, and how many of them have to be healthy.
-fn expectations(store: &Store, budget: &Object, pods: &[&Object]) -> Result<(i64, i64), Stranger> {
+fn expectations(store: &Store, budget: &Object, crowds: &[(&Alike, &Crowd)]) -> Result<(i64, i64), Stranger> {
     let most = budget.at("/spec/maxUnavailable");
     if !most.is_null() {
-        let expected = scale(store, pods)?;
+        let expected = scale(store, crowds)?;
         return Ok((expected, (expected - portion(most, expected, true).unwrap_or(0)).max(0)));
     }
     let least = budget.at("/spec/minAvailable");
     match least {
         Value::String(_) => {
-            let expected = scale(store, pods)?;
+            let expected = scale(store, crowds)?;
             Ok((expected, portion(least, expected, true).unwrap_or(0)))
         }
-        _ => Ok((number(pods.len()), least.as_i64().unwrap_or(0))),
+        _ => Ok((number(crowds.iter().map(|(_, crowd)| crowd.count).sum()), least.as_i64().unwrap_or(0))),
     }
 }
 
 /// How many pods those that own these ask for. A pod that nobody owns asks for nothing.
-fn scale(store: &Store, pods: &[&Object]) -> Result<i64, Stranger> {
+fn scale(store: &Store, crowds: &[(&Alike, &Crowd)]) -> Result<i64, Stranger> {
     let mut owners: BTreeMap<&str, i64> = BTreeMap::new();
-    for pod in pods.iter().filter(|pod| pod.controller().is_some()) {
+    for pod in crowds.iter().map(|(_, crowd)| &crowd.one).filter(|pod| pod.controller().is_some()) {
         let owner = top_owner(store, pod).ok_or_else(|| Stranger(pod.name().to_owned()))?;
         owners.insert(owner.uid(), owner.number("/spec/replicas").unwrap_or(1));
     }

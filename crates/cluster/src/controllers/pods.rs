@@ -17,7 +17,7 @@ pub fn second(time: Timestamp) -> String {
 
 /// Whether a pod came to its end.
 pub fn is_over(pod: &Object) -> bool {
-    matches!(pod.text("/status/phase"), Some("Succeeded" | "Failed"))
+    pod.is_over()
 }
 
 /// Whether a controller counts a pod: neither at its end nor being deleted.
@@ -32,8 +32,7 @@ pub fn is_ready(pod: &Object) -> bool {
 
 /// Since when a pod is ready.
 pub fn ready_since(pod: &Object) -> Option<Timestamp> {
-    let condition = pod.condition("Ready").filter(|condition| condition["status"] == "True")?;
-    Some(condition["lastTransitionTime"].as_str().and_then(|time| time.parse().ok()).unwrap_or(Timestamp::MIN))
+    pod.ready_since()
 }
 
 /// When a ready pod is available: it has to be ready for `minReadySeconds`.

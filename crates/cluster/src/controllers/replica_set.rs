@@ -7,22 +7,21 @@ mod ranking;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 pub use self::ranking::DELETION_COST;
 use super::claim::{claimants, claims};
-use super::pods::{
-    delete, from_template, is_active, is_available, is_controlled_by, is_over, is_ready, next_available, second,
-    write_status,
-};
+use super::pods::{delete, from_template, is_active, is_controlled_by, is_over, ready_since, second, write_status};
 use crate::engine::{Act, Controller, Refused, Verb, Write, slow_start};
 use crate::object::Object;
 use crate::resource::Kind;
-use crate::store::{Change, Key, Store};
+use crate::store::{Alike, Change, Crowd, Key, Store};
 
 /// The most pods that one pass creates or deletes.
 const BURST: usize = 500;
+/// The condition of a set whose last write was refused.
+const FAILURE: &str = "ReplicaFailure";
 
 /// The controller of ReplicaSets.
 #[derive(Clone, Copy, Debug)]
@@ -36,11 +35,12 @@ impl Controller for ReplicaSets {
     fn touched(&self, store: &Store, change: &Change) -> Vec<Key> {
         match change.key.kind {
             Kind::ReplicaSet => vec![change.key.clone()],
-            Kind::Pod => [&change.before, &change.after]
-                .into_iter()
-                .flatten()
-                .flat_map(|pod| claimants(store, pod, Kind::ReplicaSet))
-                .collect(),
+            Kind::Pod => {
+                let matters = matters(change.before.as_deref(), change.after.as_deref());
+                let versions = [&change.before, &change.after].into_iter().flatten();
+                let sets = versions.flat_map(|pod| claimants(store, pod, Kind::ReplicaSet));
+                sets.filter(|set| matters || has_failed(store, set)).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -51,16 +51,16 @@ impl Controller for ReplicaSets {
         if !claims.is_empty() {
             return Act::now(claims);
         }
-        let pods = active_pods(store, set);
-        let moves = if set.deletion().is_some() { Vec::new() } else { manage(store, set, &pods, now) };
+        let moves = if set.deletion().is_some() { Vec::new() } else { manage(store, set, now) };
         if !moves.is_empty() {
             return Act { batches: moves, again: None };
         }
-        let writes = write_status(set, with_status(store, set, &pods, Failure::None, now));
+        let writes = write_status(set, with_status(store, set, Failure::None, now));
         if !writes.is_empty() {
             return Act::now(writes);
         }
-        Act::at(next_available(pods.iter().map(|(_, pod)| &***pod), min_ready_seconds(set), now))
+        let available = active(store, set).filter_map(|(alike, _)| available_from(set, alike));
+        Act::at(available.filter(|from| *from > now).min())
     }
 
     fn refused(&self, store: &Store, key: &Key, verb: Verb, refused: &Refused, now: Timestamp) -> Vec<Write> {
@@ -71,17 +71,46 @@ impl Controller for ReplicaSets {
             Verb::Replace | Verb::Bind => return Vec::new(),
         };
         let failure = Failure::Some { reason, message: &refused.message };
-        write_status(set, with_status(store, set, &active_pods(store, set), failure, now))
+        write_status(set, with_status(store, set, failure, now))
     }
+}
+
+/// Whether a change of a pod can change anything about a set. Most do not.
+fn matters(before: Option<&Object>, after: Option<&Object>) -> bool {
+    let (Some(before), Some(after)) = (before, after) else { return true };
+    let same = |part: &str| before.at(part) == after.at(part);
+    ready_since(before) != ready_since(after)
+        || is_over(before) != is_over(after)
+        || before.deletion() != after.deletion()
+        || !["/metadata/labels", "/metadata/ownerReferences"].into_iter().all(same)
+}
+
+/// What was refused is tried again with every change of a pod, as the real one does it.
+fn has_failed(store: &Store, set: &Key) -> bool {
+    store.get(set).is_some_and(|set| set.condition(FAILURE).is_some())
 }
 
 fn min_ready_seconds(set: &Object) -> i64 {
     set.number("/spec/minReadySeconds").unwrap_or(0)
 }
 
+/// Those of the pods that count.
+fn active<'s>(store: &'s Store, set: &Object) -> impl Iterator<Item = (&'s Alike, &'s Crowd)> {
+    store.crowds(set).filter(|(alike, _)| !alike.is_over && !alike.is_ending)
+}
+
+/// When pods are available, if they are ready.
+fn available_from(set: &Object, alike: &Alike) -> Option<Timestamp> {
+    alike.ready_since?.checked_add(SignedDuration::from_secs(min_ready_seconds(set))).ok()
+}
+
+fn sum<'s>(crowds: impl Iterator<Item = (&'s Alike, &'s Crowd)>) -> usize {
+    crowds.map(|(_, crowd)| crowd.count).sum()
+}
+
 type Pods<'s> = Vec<(&'s Key, &'s Arc<Object>)>;
 
-/// The pods that count.
+/// The pods that count, one by one.
 pub fn active_pods<'s>(store: &'s Store, set: &Object) -> Pods<'s> {
     let ours =
         |(key, pod): &(&Key, &Arc<Object>)| key.kind == Kind::Pod && is_controlled_by(pod, set) && is_active(pod);
@@ -89,17 +118,24 @@ pub fn active_pods<'s>(store: &'s Store, set: &Object) -> Pods<'s> {
 }
 
 /// The creations or deletions that bring the number of pods to what is asked for.
-fn manage(store: &Store, set: &Object, pods: &Pods<'_>, now: Timestamp) -> Vec<Vec<Write>> {
+fn manage(store: &Store, set: &Object, now: Timestamp) -> Vec<Vec<Write>> {
     let wanted = usize::try_from(set.number("/spec/replicas").unwrap_or(1)).unwrap_or(0);
-    if pods.len() < wanted {
+    let there = sum(active(store, set));
+    if there < wanted {
         let pod = from_template(set.at("/spec/template"), set);
-        return slow_start(vec![Write::Create(pod); (wanted - pods.len()).min(BURST)]);
+        return slow_start(vec![Write::Create(pod); (wanted - there).min(BURST)]);
     }
-    let surplus = (pods.len() - wanted).min(BURST);
+    let surplus = (there - wanted).min(BURST);
     if surplus == 0 {
         return Vec::new();
     }
-    vec![ranked(store, set, pods, now).into_iter().take(surplus).map(|(key, pod)| delete(key, pod)).collect()]
+    vec![
+        ranked(store, set, &active_pods(store, set), now)
+            .into_iter()
+            .take(surplus)
+            .map(|(key, pod)| delete(key, pod))
+            .collect(),
+    ]
 }
 
 /// The pods in the order in which they go.
@@ -128,27 +164,27 @@ enum Failure<'a> {
     Some { reason: &'static str, message: &'a str },
 }
 
-fn with_status(store: &Store, set: &Object, pods: &Pods<'_>, failure: Failure<'_>, now: Timestamp) -> Value {
-    let count = |test: &dyn Fn(&Object) -> bool| pods.iter().filter(|(_, pod)| test(pod)).count();
-    let template = set.at("/spec/template/metadata/labels");
-    let labelled = |pod: &Object| {
-        let mut labels = template.as_object().into_iter().flatten();
-        labels.all(|(key, value)| pod.label(key) == value.as_str())
-    };
-    let ending =
-        |(_, pod): &(&Key, &Arc<Object>)| is_controlled_by(pod, set) && pod.deletion().is_some() && !is_over(pod);
-    let terminating = store.owned_by(set.uid()).filter(ending).count();
+fn with_status(store: &Store, set: &Object, failure: Failure<'_>, now: Timestamp) -> Value {
+    let template = set.at("/spec/template/metadata/labels").as_object();
+    let has_all = |pod: &Object| template.into_iter().flatten().all(|(key, value)| pod.label(key) == value.as_str());
+    let count =
+        |test: &dyn Fn(&Alike, &Object) -> bool| sum(active(store, set).filter(|(alike, of)| test(alike, &of.one)));
+    let terminating = sum(store.crowds(set).filter(|(alike, _)| alike.is_ending && !alike.is_over));
     let mut after = set.json().clone();
     let status = &mut after["status"];
     if !status.is_object() {
         *status = json!({});
     }
-    status["replicas"] = json!(pods.len());
+    status["replicas"] = json!(count(&|_, _| true));
     status["observedGeneration"] = json!(set.generation());
     status["terminatingReplicas"] = json!(terminating);
-    put_count(status, "fullyLabeledReplicas", count(&labelled));
-    put_count(status, "readyReplicas", count(&is_ready));
-    put_count(status, "availableReplicas", count(&|pod| is_available(pod, min_ready_seconds(set), now)));
+    put_count(status, "fullyLabeledReplicas", count(&|_, one| has_all(one)));
+    put_count(status, "readyReplicas", count(&|alike, _| alike.ready_since.is_some()));
+    put_count(
+        status,
+        "availableReplicas",
+        count(&|alike, _| available_from(set, alike).is_some_and(|from| from <= now)),
+    );
     put_failure(set, status, failure, now);
     after
 }
@@ -163,12 +199,12 @@ fn put_count(status: &mut Value, name: &str, count: usize) {
 }
 
 fn put_failure(set: &Object, status: &mut Value, failure: Failure<'_>, now: Timestamp) {
-    let there = set.condition("ReplicaFailure").is_some();
+    let there = set.condition(FAILURE).is_some();
     let Some(fields) = status.as_object_mut() else { return };
     match failure {
         Failure::Some { reason, message } if !there => {
             let condition = json!({
-                "type": "ReplicaFailure", "status": "True", "reason": reason, "message": message,
+                "type": FAILURE, "status": "True", "reason": reason, "message": message,
                 "lastTransitionTime": second(now),
             });
             fields.insert("conditions".to_owned(), json!([condition]));

@@ -130,6 +130,30 @@ fn an_eviction_that_was_not_made_gives_its_place_back() {
     }
 }
 
+/// Its replacement may be the very pod that was to go next, and it is not Ready yet.
+#[test]
+fn an_eviction_that_was_not_made_leaves_the_one_before_it_under_way() {
+    for is_refused in [true, false] {
+        let mut memory = evicted();
+        assert!(memory.begin_disruption(&key("web"), victim("new", Spot), 1, s(130)));
+        if is_refused {
+            memory.end_disruption(&key("web"));
+        } else {
+            memory.evicted(&key("web"), 0, at(130), false);
+            memory.retract(&key("web"));
+        }
+        assert!(!is_free(&memory, 131), "refused: {is_refused}");
+        memory.settle(&key("web"), &two(vec![unready(pod("new", 101))]), s(132));
+        assert!(!is_free(&memory, 132), "its replacement is not ready");
+        memory.settle(&key("web"), &two(vec![pod("new", 101)]), s(133));
+        assert!(is_free(&memory, 133));
+    }
+    let mut memory = evicted();
+    evict(&mut memory, "web", Spot, 130);
+    memory.end_disruption(&key("web"));
+    assert!(is_free(&memory, 131), "one that was made takes the place of the one before");
+}
+
 #[test]
 fn who_waits_longest_is_woken_first() {
     let mut memory = evicted();

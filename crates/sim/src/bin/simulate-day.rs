@@ -41,7 +41,8 @@ fn main() -> ExitCode {
 }
 
 fn told(outcome: &Outcome, wall: Duration, cpu: Option<f64>) -> Value {
-    let Outcome { wrongs, evictions, faults: _, calls, calm_after: _, digest, changes, took } = outcome;
+    let Outcome { wrongs, evictions, faults: _, calls, calm_after: _, rested_after: _, digest, changes, took } =
+        outcome;
     json!({
         "wallSeconds": wall.as_secs_f64(), "cpuSeconds": cpu, "simulatedSeconds": took.as_secs_f64(),
         "requests": calls.len(), "changes": changes, "evictions": evictions.len(), "wrongs": wrongs,

@@ -1,5 +1,5 @@
-//! Runs plans from seeds, and shows the first that fails, made as short as it gets; or plays one scenario, and tells what
-//! happens in it. `cargo xtask sim` calls it.
+//! Runs plans from seeds or from a file, and shows the first that fails, made as short as it gets; or plays one scenario, and
+//! tells what happens in it. `cargo xtask sim` calls it.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use mimalloc::MiMalloc;
-use spotalis_sim::plan::Plan;
+use spotalis_sim::plan::{Faults, Plan};
 use spotalis_sim::play::{PlayError, Terms};
 use spotalis_sim::run::{Outcome, run};
 use spotalis_sim::scenario::Scenario;
@@ -20,12 +20,13 @@ use tokio::time::Instant;
 
 /// Runs Spotalis in simulated clusters, and holds it against its rules.
 #[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask sim")]
 struct Args {
     /// How many seeds.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=FURTHEST))]
     seeds: u64,
     /// The first of them.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=FURTHEST))]
     from: u64,
     /// Only this one, and tell what happens.
     #[arg(long, conflicts_with_all = ["seeds", "from"])]
@@ -33,16 +34,25 @@ struct Args {
     /// Instead of seeds: every request of a quiet run with everything that can go wrong with it, one at a time.
     #[arg(long, conflicts_with_all = ["seeds", "from", "seed"])]
     enumerate: bool,
+    /// Instead of seeds: the plan in this file, as one that fails is written down. Tells what happens.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "from", "seed", "enumerate"])]
+    plan: Option<PathBuf>,
     /// Instead of all that: this scenario, and tell what happens. Its seed is 0, or that of --seed.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "from", "enumerate"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "from", "enumerate", "plan"])]
     scenario: Option<PathBuf>,
     /// Show a run that fails as it is, and make it no shorter.
     #[arg(long)]
     as_it_is: bool,
+    /// Where a plan that fails is written down, to be run again by --plan.
+    #[arg(long, value_name = "FILE", default_value = "target/failed-plan.json")]
+    write: PathBuf,
     /// How many run at the same time.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=64))]
     jobs: u64,
 }
+
+/// Seeds beyond are seeds as well, but nobody comes so far.
+const FURTHEST: u64 = u64::MAX / 4;
 
 /// The exit code for words or files that cannot be used.
 const USAGE: u8 = 2;
@@ -56,26 +66,41 @@ fn main() -> ExitCode {
         // Nobody reads any more, if that cannot be written.
         return play(file, args.seed.unwrap_or(0)).unwrap_or(ExitCode::FAILURE);
     }
-    let plans: Box<dyn Fn(u64) -> Option<Plan> + Sync> = if args.enumerate {
+    let plans: Box<dyn Fn(u64) -> Option<Plan> + Sync> = if let Some(file) = &args.plan {
+        match read_plan(file) {
+            Ok(plan) => Box::new(move |number| (number == 0).then(|| plan.clone())),
+            // Nobody reads any more, if that cannot be written.
+            Err(what) => return usage(&what).unwrap_or(ExitCode::FAILURE),
+        }
+    } else if args.enumerate {
         let plans = enumerate::plans();
         Box::new(move |number| plans.get(usize::try_from(number).ok()?).cloned())
     } else {
         let (from, count) = args.seed.map_or((args.from, args.seeds), |seed| (seed, 1));
         Box::new(move |number| (number < count).then(|| Plan::of(from + number)))
     };
-    match all(&*plans, args.jobs, args.seed.is_some(), !args.as_it_is) {
-        Ok(code) => code,
-        // Nobody reads any more.
-        Err(_) => ExitCode::FAILURE,
-    }
+    // Nobody reads any more, if that cannot be written.
+    all(&*plans, &args).unwrap_or(ExitCode::FAILURE)
+}
+
+/// What all runs so far amount to.
+#[derive(Default)]
+struct Sum {
+    runs: u64,
+    simulated: Duration,
+    evictions: usize,
+    faults: usize,
+    /// The longest that a run needed to come to rest when everything was calm.
+    rested_after: Duration,
 }
 
 /// Runs plans side by side until one fails.
-fn all(plans: &(dyn Fn(u64) -> Option<Plan> + Sync), jobs: u64, tells: bool, shortens: bool) -> io::Result<ExitCode> {
+fn all(plans: &(dyn Fn(u64) -> Option<Plan> + Sync), args: &Args) -> io::Result<ExitCode> {
+    let tells = args.seed.is_some() || args.plan.is_some();
     let (next, (ended, endings)) = (AtomicU64::new(0), mpsc::channel());
     let begun = Instant::now();
     std::thread::scope(|scope| {
-        for _ in 0..jobs {
+        for _ in 0..args.jobs {
             let (next, ended) = (&next, ended.clone());
             scope.spawn(move || {
                 while let Some(plan) = plans(next.fetch_add(1, Ordering::Relaxed)) {
@@ -87,46 +112,65 @@ fn all(plans: &(dyn Fn(u64) -> Option<Plan> + Sync), jobs: u64, tells: bool, sho
             });
         }
         drop(ended);
-        let (mut runs, mut simulated, mut evictions, mut faults) = (0_u64, Duration::ZERO, 0, 0);
-        for (plan, outcome) in endings {
-            (runs, simulated) = (runs + 1, simulated + outcome.took);
-            (evictions, faults) = (evictions + outcome.evictions.len(), faults + outcome.faults.len());
+        let mut sum = Sum::default();
+        for (plan, mut outcome) in endings {
+            if let Some(idle) = idle_faults(&plan, &outcome).filter(|_| args.enumerate) {
+                outcome.wrongs.push(idle);
+            }
+            sum.add(&outcome);
             if tells {
                 write!(io::stdout().lock(), "{plan}")?;
                 tell(&outcome)?;
             }
             if !outcome.wrongs.is_empty() {
                 next.store(u64::MAX / 2, Ordering::Relaxed);
-                failed(&plan, &outcome)?;
-                if shortens {
-                    shorten(&plan, &outcome)?;
-                }
+                failed(&plan, &outcome, args)?;
                 return Ok(ExitCode::FAILURE);
             }
-            progress(runs, begun)?;
+            progress(sum.runs, begun)?;
         }
-        let took = begun.elapsed().as_secs_f64();
+        sum.tell(begun.elapsed())?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// A fault that was planned and did not happen proves nothing.
+fn idle_faults(plan: &Plan, outcome: &Outcome) -> Option<String> {
+    let Faults::These(planned) = &plan.faults else { return None };
+    let idle = planned.len().checked_sub(outcome.faults.len()).filter(|idle| *idle > 0)?;
+    Some(format!("{idle} of the planned faults did not happen"))
+}
+
+impl Sum {
+    fn add(&mut self, outcome: &Outcome) {
+        self.runs += 1;
+        self.simulated += outcome.took;
+        self.evictions += outcome.evictions.len();
+        self.faults += outcome.faults.len();
+        self.rested_after = self.rested_after.max(outcome.rested_after.unwrap_or_default());
+    }
+
+    fn tell(&self, took: Duration) -> io::Result<()> {
+        let Self { runs, simulated, evictions, faults, rested_after } = self;
+        let (took, simulated) = (took.as_secs_f64(), simulated.as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let rate = runs as f64 / took;
+        let rate = *runs as f64 / took;
         writeln!(
             io::stdout().lock(),
             "{runs} runs in {took:.1} s, {rate:.1} a second, {:.0} times as fast as the clock: {:.1} simulated days, \
-             {evictions} evictions, {faults} faults; nothing was wrong",
-            simulated.as_secs_f64() / took,
-            simulated.as_secs_f64() / 86_400.0
-        )?;
-        Ok(ExitCode::SUCCESS)
-    })
+             {evictions} evictions, {faults} faults, at rest after {} min at most; nothing was wrong",
+            simulated / took,
+            simulated / 86_400.0,
+            rested_after.as_secs() / 60
+        )
+    }
 }
 
 /// Plays a scenario before the judge and tells what happens; what was not kept, or wrong, comes last.
 fn play(file: &Path, seed: u64) -> io::Result<ExitCode> {
     let scenario = match read(file) {
         Ok(scenario) => scenario,
-        Err(what) => {
-            writeln!(io::stderr().lock(), "error: {what}")?;
-            return Ok(ExitCode::from(USAGE));
-        }
+        Err(what) => return usage(&what),
     };
     let mut out = io::stdout().lock();
     writeln!(out, "{}, seed {seed}: {}", scenario.name, scenario.about)?;
@@ -153,6 +197,17 @@ fn play(file: &Path, seed: u64) -> io::Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
+fn usage(what: &str) -> io::Result<ExitCode> {
+    writeln!(io::stderr().lock(), "error: {what}")?;
+    Ok(ExitCode::from(USAGE))
+}
+
+fn read_plan(file: &Path) -> Result<Plan, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let plan = serde_json::from_str(&text);
+    plan.map_err(|error| format!("{} is not a plan as a run that fails is written down: {error}", file.display()))
+}
+
 fn read(file: &Path) -> Result<Scenario, String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     let name = file.file_stem().unwrap_or_default().to_string_lossy();
@@ -168,10 +223,10 @@ fn progress(runs: u64, begun: Instant) -> io::Result<()> {
 }
 
 fn tell(outcome: &Outcome) -> io::Result<()> {
-    let Outcome { wrongs, evictions, faults, calls, calm_after: _, digest, changes, took } = outcome;
+    let Outcome { wrongs, evictions, faults, calls, calm_after: _, rested_after, digest, changes, took } = outcome;
     let mut out = io::stdout().lock();
     for (call, fault) in faults {
-        writeln!(out, "  fault {:>5} {fault:?} of process {}: {} {}", call.number, call.process, call.site, call.name)?;
+        writeln!(out, "  fault {fault:?}: {} {}", call.spot(), call.name)?;
     }
     for eviction in evictions {
         writeln!(out, "  {} process {} evicts {}", eviction.at, eviction.process, eviction.pod)?;
@@ -179,21 +234,31 @@ fn tell(outcome: &Outcome) -> io::Result<()> {
     for wrong in wrongs {
         writeln!(out, "  WRONG {wrong}")?;
     }
-    writeln!(out, "  {} requests, {changes} changes, {took:?}, digest {digest:016x}", calls.len())
+    let rested = rested_after.map_or("never at rest".to_owned(), |after| format!("at rest after {after:?}"));
+    writeln!(out, "  {} requests, {changes} changes, {took:?}, {rested}, digest {digest:016x}", calls.len())
 }
 
-fn failed(plan: &Plan, outcome: &Outcome) -> io::Result<()> {
+/// Shows a run that failed, and the shortest that fails alike, and writes that down.
+fn failed(plan: &Plan, outcome: &Outcome, args: &Args) -> io::Result<()> {
     writeln!(io::stdout().lock(), "\nFAILED: {}", plan.seed)?;
     write!(io::stdout().lock(), "{plan}")?;
     for wrong in &outcome.wrongs {
         writeln!(io::stdout().lock(), "  WRONG {wrong}")?;
     }
-    Ok(())
-}
-
-fn shorten(plan: &Plan, outcome: &Outcome) -> io::Result<()> {
+    if args.as_it_is {
+        return written(plan, &args.write);
+    }
     writeln!(io::stdout().lock(), "making it shorter ...")?;
     let (plan, outcome) = shrink(plan, outcome, |_| ());
     write!(io::stdout().lock(), "{plan}")?;
-    tell(&outcome)
+    tell(&outcome)?;
+    written(&plan, &args.write)
+}
+
+fn written(plan: &Plan, file: &Path) -> io::Result<()> {
+    let text = serde_json::to_string_pretty(plan).map_err(io::Error::other)?;
+    match std::fs::write(file, text) {
+        Ok(()) => writeln!(io::stdout().lock(), "to run it again: cargo xtask sim --plan {}", file.display()),
+        Err(error) => writeln!(io::stderr().lock(), "cannot write {}: {error}", file.display()),
+    }
 }

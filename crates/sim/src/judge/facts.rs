@@ -2,6 +2,7 @@
 //!
 //! The formula of the split is written down here a second time, on purpose.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -9,9 +10,17 @@ use embedded_cluster::object::Object;
 use embedded_cluster::resource::Kind;
 use embedded_cluster::store::{Key, Store};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 const ENABLED: &str = "spotalis.io/enabled";
+/// Where a pod says its slot.
+pub(super) const SLOT: &str = "spotalis.io/slot";
+/// Orders the pods that a scale-down removes.
+pub(super) const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+/// By which pods ask to be left where they are.
+const KEPT: [(&str, &str); 2] =
+    [("karpenter.sh/do-not-disrupt", "true"), ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false")];
 
 /// The type of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,13 +33,37 @@ pub enum Capacity {
     Unknown,
 }
 
+/// What becomes of a share that is no whole number: `distribution.rounding`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rounding {
+    /// The next larger one.
+    #[default]
+    Ceil,
+    /// The nearest one, halves up.
+    Nearest,
+    /// The next smaller one.
+    Floor,
+}
+
 /// One active pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct PodFacts {
-    name: String,
-    capacity: Capacity,
+pub(super) struct PodFacts {
+    uid: String,
+    pub(super) capacity: Capacity,
     ready: bool,
+    /// It asks not to be disrupted.
+    pub(super) kept: bool,
+    slot: Option<String>,
+    cost: Option<String>,
     created: Option<Timestamp>,
+}
+
+/// Replicas that stay on on-demand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Floor {
+    Count(u32),
+    Percent(u32),
 }
 
 /// A workload at one moment.
@@ -42,16 +75,16 @@ pub struct Facts {
     pub asked: Option<u32>,
     /// Something that decides cannot be used.
     pub invalid: bool,
-    /// Replicas that stay on on-demand.
-    pub floor: u32,
     /// `spec.replicas`
     pub replicas: u32,
     /// No rollout, not paused.
     pub is_settled: bool,
+    floor: Floor,
+    rounding: Rounding,
     /// All its pods are to be of one revision.
     is_uniform: bool,
-    /// Active pods that are ready.
-    pub ready: u32,
+    /// Its pods have ordinals.
+    pub(super) is_stateful: bool,
     pods: Vec<PodFacts>,
 }
 
@@ -72,7 +105,7 @@ pub(super) fn workload_of(store: &Store, object: &Object) -> Option<Key> {
 }
 
 /// By the node that it runs on; before it has one, by what it was steered to.
-pub(super) fn capacity_of(store: &Store, pod: &Object) -> Capacity {
+fn capacity_of(store: &Store, pod: &Object) -> Capacity {
     let word = match pod.text("/spec/nodeName").filter(|node| !node.is_empty()) {
         Some(node) => {
             let node = store.get(&Key::new(Kind::Node, "", node));
@@ -102,9 +135,29 @@ pub(super) fn matters(before: Option<&Object>, after: Option<&Object>) -> bool {
     ["/metadata/labels", "/metadata/annotations", "/metadata/ownerReferences"].into_iter().any(differs)
 }
 
+impl PodFacts {
+    fn of(store: &Store, pod: &Object) -> Self {
+        let annotation = |key: &str| pod.annotation(key).map(str::to_owned);
+        Self {
+            uid: pod.uid().to_owned(),
+            capacity: capacity_of(store, pod),
+            ready: pod.has_condition("Ready"),
+            kept: KEPT.iter().any(|(key, value)| pod.annotation(key) == Some(value)),
+            slot: annotation(SLOT),
+            cost: annotation(COST),
+            created: pod.time("/metadata/creationTimestamp"),
+        }
+    }
+
+    /// Whether its deletion cost, if it has one, is the one that goes with its slot.
+    pub(super) fn has_our_cost(&self) -> bool {
+        self.cost.as_ref().is_none_or(|cost| self.slot.as_ref().is_some_and(|slot| *cost == format!("-{slot}")))
+    }
+}
+
 impl Facts {
     /// Of a workload that is there.
-    pub fn of(store: &Store, workload: &Key) -> Option<Self> {
+    pub fn of(store: &Store, workload: &Key, rounding: Rounding) -> Option<Self> {
         let object = store.get(workload)?;
         let namespace = store.get(&Key::new(Kind::Namespace, "", &workload.namespace))?;
         let labelled = |object: &Object| object.label(ENABLED) == Some("true");
@@ -113,86 +166,129 @@ impl Facts {
             object.annotation(&key).or_else(|| namespace.annotation(&key)).map(str::to_owned)
         };
         let (percentage, floor) = (value("spot-percentage"), value("min-on-demand"));
-        let asked = percentage.as_ref().and_then(|text| text.parse().ok()).filter(|percent| *percent <= 100);
-        let parsed_floor = floor.as_ref().map_or(Some(0), |text| text.parse().ok());
+        let asked = percentage.as_deref().and_then(|text| percent(text.strip_suffix('%').unwrap_or(text)));
+        let parsed_floor = floor.as_deref().map_or(Some(Floor::Count(0)), |text| match text.strip_suffix('%') {
+            Some(share) => percent(share).map(Floor::Percent),
+            None => text.parse().ok().map(Floor::Count),
+        });
         let replicas = number(object.at("/spec/replicas")).unwrap_or(1);
-        let pods: Vec<PodFacts> = pods(store, workload, object)
-            .map(|pod| PodFacts {
-                name: pod.name().to_owned(),
-                capacity: capacity_of(store, pod),
-                ready: pod.has_condition("Ready"),
-                created: pod.time("/metadata/creationTimestamp"),
-            })
-            .collect();
+        let pods: Vec<PodFacts> = pods(store, workload, object).map(|pod| PodFacts::of(store, pod)).collect();
         Some(Self {
             opted_in: labelled(object) && labelled(namespace),
             invalid: percentage.is_some() && asked.is_none() || parsed_floor.is_none(),
             asked,
-            floor: parsed_floor.unwrap_or(0),
             replicas,
             is_settled: is_settled(object, replicas),
+            floor: parsed_floor.unwrap_or(Floor::Count(0)),
+            rounding,
             is_uniform: is_uniform(store, object),
-            ready: u32::try_from(pods.iter().filter(|pod| pod.ready).count()).unwrap_or(u32::MAX),
+            is_stateful: workload.kind == Kind::StatefulSet,
             pods,
         })
     }
 
-    /// How many are wanted on spot: the formula of the documentation.
-    pub fn wanted_spot(&self) -> u32 {
-        let share = (self.replicas * self.asked.unwrap_or(0)).div_ceil(100);
-        share.min(self.replicas.saturating_sub(self.floor))
+    /// What somebody believes who sees this wish and those pods.
+    pub(super) fn with_pods_of(&self, other: &Self) -> Self {
+        Self { pods: other.pods.clone(), ..self.clone() }
+    }
+
+    /// Active pods that are ready.
+    pub fn ready(&self) -> u32 {
+        count(&self.pods, |pod| pod.ready)
+    }
+
+    /// How many of so many are wanted on spot: the formula of the documentation.
+    fn spot_of(&self, total: u32) -> u32 {
+        let hundredths = total * self.asked.unwrap_or(0);
+        let share = match self.rounding {
+            Rounding::Ceil => hundredths.div_ceil(100),
+            Rounding::Nearest => (hundredths + 50) / 100,
+            Rounding::Floor => hundredths / 100,
+        };
+        share.min(total - self.floor_of(total))
+    }
+
+    /// How many of so many stay on on-demand.
+    fn floor_of(&self, total: u32) -> u32 {
+        let floor = match self.floor {
+            Floor::Count(floor) => floor,
+            Floor::Percent(percent) => (total * percent).div_ceil(100),
+        };
+        floor.min(total)
+    }
+
+    fn wanted(&self, capacity: Capacity) -> u32 {
+        match capacity {
+            Capacity::Spot => self.spot_of(self.replicas),
+            Capacity::OnDemand => self.replicas - self.spot_of(self.replicas),
+            Capacity::Unknown => 0,
+        }
     }
 
     /// Active pods of a type.
     pub fn count(&self, capacity: Capacity) -> u32 {
-        u32::try_from(self.pods.iter().filter(|pod| pod.capacity == capacity).count()).unwrap_or(u32::MAX)
+        count(&self.pods, |pod| pod.capacity == capacity)
+    }
+
+    pub(super) fn pod(&self, uid: &str) -> Option<&PodFacts> {
+        self.pods.iter().find(|pod| pod.uid == uid)
     }
 
     /// Whether the counts are those that are wanted, or nobody asked and the floor holds.
     pub fn is_exact(&self) -> bool {
-        let (spot, on_demand) = (self.count(Capacity::Spot), self.count(Capacity::OnDemand));
         if self.asked.is_none() {
-            return on_demand >= self.floor.min(self.replicas);
+            return self.count(Capacity::OnDemand) >= self.floor_of(self.replicas);
         }
-        spot == self.wanted_spot() && spot + on_demand == self.replicas
+        [Capacity::Spot, Capacity::OnDemand].into_iter().all(|capacity| self.count(capacity) == self.wanted(capacity))
     }
 
     /// What is asked for, and whether it is in the making.
-    pub(super) fn wish(&self) -> (bool, Option<u32>, u32, u32, bool) {
+    pub(super) fn wish(&self) -> impl PartialEq {
         (self.opted_in && !self.invalid, self.asked, self.floor, self.replicas, self.is_uniform)
     }
 
     /// Whether a workload of one revision has more of this type than it asks for, although it has none too many.
     pub(super) fn has_too_many(&self, capacity: Capacity) -> bool {
-        let wanted = match capacity {
-            Capacity::Spot => self.wanted_spot(),
-            Capacity::OnDemand => self.replicas - self.wanted_spot(),
-            Capacity::Unknown => return false,
-        };
         let is_full = self.pods.len() > self.replicas as usize;
-        self.opted_in && !self.invalid && self.is_uniform && !is_full && self.count(capacity) > wanted
+        capacity != Capacity::Unknown
+            && self.opted_in
+            && !self.invalid
+            && self.is_uniform
+            && !is_full
+            && self.count(capacity) > self.wanted(capacity)
     }
 
-    /// Whether one of this type may go: more of them than are wanted.
-    pub(super) fn surplus_of(&self, capacity: Capacity) -> bool {
+    /// How many of this type have to become of the other one.
+    pub(super) fn moves_from(&self, capacity: Capacity) -> u32 {
+        let other = match capacity {
+            Capacity::Spot => Capacity::OnDemand,
+            Capacity::OnDemand => Capacity::Spot,
+            Capacity::Unknown => return 0,
+        };
         if self.invalid {
-            return false;
+            return 0;
         }
+        let excess = self.count(capacity).saturating_sub(self.wanted(capacity));
+        let moves = excess.min(self.wanted(other).saturating_sub(self.count(other)));
         match capacity {
-            // Nobody is moved to where nobody asked for, except to mend the floor.
-            Capacity::Spot if self.asked.is_none() => self.count(Capacity::OnDemand) < self.floor.min(self.replicas),
-            Capacity::OnDemand if self.asked.is_none() => false,
-            Capacity::Spot => self.count(Capacity::Spot) > self.wanted_spot(),
-            Capacity::OnDemand => self.count(Capacity::OnDemand) > self.replicas - self.wanted_spot(),
-            Capacity::Unknown => false,
+            Capacity::Spot if self.asked.is_none() => {
+                // Nobody is moved to where nobody asked for, except to mend the floor.
+                moves.min(self.floor_of(self.replicas).saturating_sub(self.count(Capacity::OnDemand)))
+            }
+            Capacity::OnDemand if self.asked.is_none() => 0,
+            Capacity::Spot | Capacity::OnDemand | Capacity::Unknown => moves,
         }
+    }
+
+    /// How many moves are missing.
+    pub fn drift(&self) -> u32 {
+        self.moves_from(Capacity::Spot) + self.moves_from(Capacity::OnDemand)
     }
 
     /// Whether enough on-demand pods are ready without this one, or it is none of them.
-    pub(super) fn keeps_floor_without(&self, pod: &str) -> bool {
-        let is_on_demand = self.pods.iter().any(|one| one.name == pod && one.capacity == Capacity::OnDemand);
-        let others = self.pods.iter().filter(|one| one.name != pod && one.capacity == Capacity::OnDemand && one.ready);
-        !is_on_demand || others.count() >= self.floor.min(self.replicas) as usize
+    pub(super) fn keeps_floor_without(&self, pod: &PodFacts) -> bool {
+        let others = count(&self.pods, |one| one.uid != pod.uid && one.capacity == Capacity::OnDemand && one.ready);
+        pod.capacity != Capacity::OnDemand || others >= self.floor_of(self.replicas)
     }
 
     /// Whether what was evicted then was replaced: as many pods as are wanted, and what is newer is ready.
@@ -202,10 +298,54 @@ impl Facts {
         self.pods.len() >= self.replicas as usize && self.pods.iter().all(|pod| pod.ready || is_old(pod))
     }
 
-    /// Whether all others are there and ready, but for those that would be moved anyway.
-    pub(super) fn others_are_ready(&self, pod: &str, surplus: Capacity) -> bool {
-        let mut others = self.pods.iter().filter(|one| one.name != pod);
-        others.clone().count() + 1 >= self.replicas as usize && others.all(|one| one.ready || one.capacity == surplus)
+    /// Whether all others are there and ready, but for so many as would be moved anyway.
+    pub(super) fn others_are_ready(&self, pod: &PodFacts) -> bool {
+        let others = || self.pods.iter().filter(|one| one.uid != pod.uid);
+        let unready = others().filter(|one| !one.ready);
+        others().count() + 1 >= self.replicas as usize
+            && unready.clone().all(|one| one.capacity == pod.capacity)
+            && unready.count() < self.moves_from(pod.capacity).max(1) as usize
+    }
+
+    /// Whether no pod that is not ready has to go before this one. The ordinals of a StatefulSet may have an order of their
+    /// own in which they come back.
+    pub(super) fn is_first_to_go(&self, pod: &PodFacts) -> bool {
+        let goes_before = |one: &PodFacts| one.capacity == pod.capacity && !one.ready && !one.kept;
+        self.is_stateful || !pod.ready || !self.pods.iter().any(goes_before)
+    }
+
+    /// Whether the slot is one of those that the wanted split of these replicas consists of, and of the pod's type.
+    pub(super) fn has_slot_for(&self, pod: &PodFacts, slot: &str) -> bool {
+        let Ok(number) = slot.parse::<u32>() else { return false };
+        (1..=self.replicas).contains(&number) && self.slot_type(number) == pod.capacity
+    }
+
+    fn slot_type(&self, slot: u32) -> Capacity {
+        if self.spot_of(slot) > self.spot_of(slot - 1) { Capacity::Spot } else { Capacity::OnDemand }
+    }
+
+    /// Whether all replicas are there, exact and ready: only then is anybody given another slot.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let all = self.pods.len() == self.replicas as usize && self.ready() == self.replicas;
+        all && !self.invalid
+            && self.is_settled
+            && self.moves_from(Capacity::Spot) + self.moves_from(Capacity::OnDemand) == 0
+    }
+
+    /// Whether every pod of an exact Deployment sits in a slot of its type, no two in one, with the cost that goes with it:
+    /// the next scaling is exact as well. Where somebody else wrote a cost, nobody is seated over it.
+    pub fn is_seated(&self) -> bool {
+        let wanted = |capacity| self.count(capacity) == self.wanted(capacity);
+        let applies = !self.is_stateful && wanted(Capacity::Spot) && wanted(Capacity::OnDemand);
+        if !applies || self.pods.iter().any(|pod| !pod.has_our_cost()) {
+            return true;
+        }
+        let sits = |pod: &PodFacts| {
+            let slot = pod.slot.as_deref().filter(|slot| self.has_slot_for(pod, slot))?;
+            (pod.cost.as_deref() == Some(&format!("-{slot}"))).then(|| slot.to_owned())
+        };
+        let seats: BTreeSet<String> = self.pods.iter().filter_map(sits).collect();
+        seats.len() == self.pods.len()
     }
 }
 
@@ -214,17 +354,25 @@ impl fmt::Display for Facts {
         let of = |capacity| self.count(capacity);
         write!(
             f,
-            "{} replicas at {:?} % / {}, wanted {} on spot; {} spot, {} on-demand, {} unknown, {} ready",
+            "{} replicas at {:?} % / {:?}, wanted {} on spot; {} spot, {} on-demand, {} unknown, {} ready",
             self.replicas,
             self.asked,
             self.floor,
-            self.wanted_spot(),
+            self.wanted(Capacity::Spot),
             of(Capacity::Spot),
             of(Capacity::OnDemand),
             of(Capacity::Unknown),
-            self.ready
+            self.ready()
         )
     }
+}
+
+fn count(pods: &[PodFacts], holds: impl Fn(&PodFacts) -> bool) -> u32 {
+    u32::try_from(pods.iter().filter(|pod| holds(pod)).count()).unwrap_or(u32::MAX)
+}
+
+fn percent(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|percent| *percent <= 100)
 }
 
 fn number(value: &Value) -> Option<u32> {
@@ -276,10 +424,10 @@ fn is_settled(object: &Object, replicas: u32) -> bool {
     observed && updated && !object.is("/spec/paused")
 }
 
-/// Whether nothing but its own doing stands in the way of a move: no budget of its pods is known to allow nothing for good,
-/// there is at most one, and no pod is kept.
-pub(super) fn is_free(store: &Store, workload: &Key) -> bool {
-    let Some(object) = store.get(workload) else { return false };
+/// What stands in the way of a workload's moves for good: the reason by which an Event has to tell it. Absent, nothing does:
+/// a budget that allows nothing only while a pod is not ready is none.
+pub(super) fn blocker(store: &Store, workload: &Key) -> Option<&'static str> {
+    let object = store.get(workload)?;
     let labels = object.at("/spec/template/metadata/labels");
     let selects = |budget: &Object| {
         let wanted = budget.at("/spec/selector/matchLabels").as_object();
@@ -287,7 +435,23 @@ pub(super) fn is_free(store: &Store, workload: &Key) -> bool {
     };
     let budgets: Vec<_> =
         store.list(Kind::PodDisruptionBudget, Some(&workload.namespace)).filter(|budget| selects(budget)).collect();
-    let allows = budgets.iter().all(|budget| budget.number("/status/disruptionsAllowed").unwrap_or(0) > 0);
-    let kept = object.at("/spec/template/metadata/annotations").get("karpenter.sh/do-not-disrupt").is_some();
-    budgets.len() <= 1 && allows && !kept
+    let allows_none = |budget: &Object| {
+        let status = |field: &str| budget.number(&format!("/status/{field}")).unwrap_or(0);
+        status("desiredHealthy") >= status("expectedPods")
+    };
+    match &budgets[..] {
+        [] => None,
+        [budget] => allows_none(budget).then_some("MoveBlockedByPDB"),
+        _ => Some("SeveralPDBs"),
+    }
+}
+
+/// Whether an Event tells this reason of the workload.
+pub(super) fn is_told(store: &Store, workload: &Key, reason: &str) -> bool {
+    let about = |event: &Object| {
+        event.text("/reason") == Some(reason)
+            && event.text("/regarding/name") == Some(&workload.name)
+            && event.text("/regarding/kind") == Some(workload.kind.resource().name)
+    };
+    store.list(Kind::Event, Some(&workload.namespace)).any(|event| about(event))
 }

@@ -9,10 +9,12 @@ use crate::compare::{MEANING, TITLES, WITHOUT, figures, pairs, price, seen, shor
 use crate::record::{Moment, Record, Sides};
 use crate::scenario::Scenario;
 use crate::summary::{Summary, WorkloadSummary};
-use crate::words::{clock, count, span};
+use crate::words::{clock, count, names, span};
 
 /// No more decisions than these are listed.
 const MOST_DECISIONS: usize = 1_000;
+/// So near to an eviction is the Event that tells of it.
+const AT_ONCE: Duration = Duration::from_secs(1);
 const SIZE: (f64, f64) = (500.0, 190.0);
 const STYLE: &str = include_str!("style.css");
 /// How spot is filled: with stripes, so that it is told from on-demand without colours.
@@ -20,7 +22,7 @@ pub(super) const HATCH: &str = r#"<pattern id="hatch" width="6" height="6" patte
 
 /// The page of a scenario that was played with Spotalis and without it.
 pub fn html(scenario: &Scenario, seed: u64, with: &Record, without: &Record) -> String {
-    let summaries = (Summary::of(with), Summary::of(without));
+    let summaries = Summary::of_both(with, without);
     let marks: Vec<(Duration, &str)> = happened(with);
     let mut page = String::new();
     head(&mut page, scenario, seed, &seen(&summaries.0, &summaries.1));
@@ -192,12 +194,21 @@ fn decision(moment: &Moment) -> Option<(bool, String, String, String)> {
     }
 }
 
+/// Whether Spotalis tells of an eviction itself, with the reason: one decision is one line.
+fn is_told(record: &Record, at: Duration, moment: &Moment) -> bool {
+    let Moment::Evicted { pod, .. } = moment else { return false };
+    let from = record.moments.partition_point(|(told, _)| *told < at.saturating_sub(AT_ONCE));
+    let about = record.moments[from..].iter().take_while(|(told, _)| *told <= at + AT_ONCE);
+    about.into_iter().any(|(_, moment)| matches!(moment, Moment::Told { note, .. } if names(note, pod)))
+}
+
 fn decisions(page: &mut String, record: &Record) {
-    let all: Vec<_> = record.moments.iter().filter_map(|(at, moment)| Some((*at, decision(moment)?))).collect();
+    let untold = record.moments.iter().filter(|(at, moment)| !is_told(record, *at, moment));
+    let all: Vec<_> = untold.filter_map(|(at, moment)| Some((*at, decision(moment)?))).collect();
     add(
         page,
         format_args!(
-            "<h2 id=\"decisions\">Every decision, and why</h2>\n<p class=\"soft\">{} with Spotalis: pods steered by the webhook, evictions, and what Spotalis told as Events.</p>\n",
+            "<h2 id=\"decisions\">Every decision, and why</h2>\n<p class=\"soft\">{} with Spotalis: pods steered by the webhook, what Spotalis told as Events, its evictions among it, and evictions by others.</p>\n",
             count(all.len(), "decision")
         ),
     );

@@ -25,7 +25,7 @@ const STYLE: &str = "text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,
 
 /// The picture of a scenario that was played with Spotalis and without it.
 pub fn picture(scenario: &Scenario, with: &Record, without: &Record) -> String {
-    let (ours, others) = (Summary::of(with), Summary::of(without));
+    let (ours, others) = Summary::of_both(with, without);
     let marks = happened(with);
     let shown = &marks[..marks.len().min(MOST_MARKS)];
     let rows: Vec<_> = pairs(&ours, &others).collect();

@@ -17,8 +17,8 @@ use crate::expect::{Expectation, Written as WrittenExpectation};
 
 /// Longer than this nothing is looked at: a year.
 pub const LONGEST: Duration = Duration::from_hours(24 * 366);
-/// More replicas than this are not simulated.
-pub const MOST_REPLICAS: u32 = 20_000;
+/// More replicas than this are not simulated: so many start within half a minute, and need 800 MiB for each run that is under way.
+pub const MOST_REPLICAS: u32 = 5_000;
 /// More nodes than this are not simulated.
 pub const MOST_NODES: u32 = 5_000;
 /// So many letters a name has at most: what Kubernetes adds to it needs room as well.
@@ -84,6 +84,7 @@ struct Written {
     expect: Vec<Spanned<WrittenExpectation>>,
     #[serde(default)]
     only_embedded: Option<String>,
+    differs: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -123,12 +124,14 @@ pub(crate) fn not_understood(error: &serde_saphyr::Error) -> Mistake {
     // Its words are those of a programmer.
     let line = line.replace("unknown variant", "unknown word").replace("unknown field", "unknown key");
     let line = line.replace("missing field", "missing key").replace("invalid u32", "write a whole number, 0 or more");
-    Mistake { place, what: line }
+    let twice = line.strip_prefix("duplicate mapping key: ").and_then(|rest| rest.rsplit_once(", set "));
+    let twice = twice.map(|(key, _)| format!("the key {key} is there twice: keep one of them"));
+    Mistake { place, what: twice.unwrap_or(line) }
 }
 
 impl Written {
     fn check(self, name: &str) -> Result<Scenario, Vec<Mistake>> {
-        let Self { about, lasts, spotalis, nodes, workloads, objects, events, expect, only_embedded } = self;
+        let Self { about, lasts, spotalis, nodes, workloads, objects, events, expect, only_embedded, differs } = self;
         let mut mistakes = Vec::new();
         let mut wrong = |place: Location, what: String| mistakes.push(Mistake { place: place.into(), what });
 
@@ -221,6 +224,7 @@ impl Written {
             events,
             expect: kept,
             only_embedded,
+            differs,
         })
     }
 }

@@ -77,6 +77,7 @@ impl Inventory {
         let Sorted { mut taken, skipped } = Sorted::of(manifests, &assumptions.namespace)?;
         without_idle_namespaces(&mut taken);
         let mut notes = adapted::scaled(&mut taken);
+        notes.extend(adapted::adrift(&taken));
         bounded(&taken)?;
         let assumed = without_namespace(&taken);
         if !assumed.is_empty() {
@@ -109,7 +110,7 @@ fn kind_of(object: &Value) -> Option<Kind> {
     Kind::of_object(object["apiVersion"].as_str()?, object["kind"].as_str()?)
 }
 
-fn workload_kind(object: &Value) -> Option<WorkloadKind> {
+pub(super) fn workload_kind(object: &Value) -> Option<WorkloadKind> {
     match kind_of(object)? {
         Kind::Deployment => Some(WorkloadKind::Deployment),
         Kind::StatefulSet => Some(WorkloadKind::StatefulSet),
@@ -137,8 +138,8 @@ impl Sorted {
                 }
                 continue;
             };
-            if manifest.name().is_empty() {
-                complaints.push(manifest.complain("metadata", format!("{kind} without metadata.name")));
+            if let Err(complaint) = is_named(&manifest, kind) {
+                complaints.push(complaint);
                 continue;
             }
             without_additions(&mut manifest.object);
@@ -175,11 +176,58 @@ impl Sorted {
             }
         }
         if taken.iter().all(|manifest| workload_kind(&manifest.object).is_none()) && complaints.is_empty() {
-            let what = "neither a Deployment nor a StatefulSet is among them, so there is nothing to simulate";
-            complaints.push(Complaint { place: "the manifests".to_owned(), what: what.to_owned() });
+            let mut there = skipped.clone();
+            taken.iter().for_each(|manifest| *there.entry(named(manifest)).or_default() += 1);
+            let there: Vec<String> = counted(&there).collect();
+            let there = if there.is_empty() { String::new() } else { format!("; there is {}", there.join(", ")) };
+            let what =
+                format!("neither a Deployment nor a StatefulSet is among them, so there is nothing to simulate{there}");
+            complaints.push(Complaint { place: "the manifests".to_owned(), what });
         }
         if complaints.is_empty() { Ok(Self { taken, skipped }) } else { Err(Complaints(complaints)) }
     }
+}
+
+/// Whether a manifest says which object it is, in texts.
+fn is_named(manifest: &Manifest, kind: Kind) -> Result<(), Complaint> {
+    for field in ["name", "namespace", "generateName"] {
+        let value = &manifest.object["metadata"][field];
+        if !value.is_null() && !value.is_string() {
+            let what =
+                format!("metadata.{field} of this {kind} is {value}, which is no text: write {:?}", value.to_string());
+            return Err(manifest.complain(&format!("metadata.{field}"), what));
+        }
+    }
+    if manifest.name().is_empty() {
+        let why = match manifest.text("/metadata/generateName") {
+            "" => String::new(),
+            _ => ": who generates a name is the API server, so give it one here".to_owned(),
+        };
+        return Err(manifest.complain("metadata", format!("{kind} without metadata.name{why}")));
+    }
+    let namespace = if kind == Kind::Namespace { manifest.name() } else { manifest.text("/metadata/namespace") };
+    let field = if kind == Kind::Namespace { "metadata.name" } else { "metadata.namespace" };
+    if namespace.is_empty() {
+        return Ok(());
+    }
+    namespace_name(namespace).map(drop).map_err(|what| manifest.complain_by_name(field, &format!("{field}: {what}")))
+}
+
+/// The name of a namespace, if it is one.
+pub fn namespace_name(text: &str) -> Result<String, String> {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let good = text.len() <= 63 && text.starts_with(inner) && text.ends_with(inner);
+    let allowed = "use small letters, digits and dashes in between, at most 63 of them";
+    if good && text.chars().all(|c| inner(c) || c == '-') {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is no name of a namespace: {allowed}"))
+    }
+}
+
+/// Kinds and how many there are of each: `2 Service`.
+pub fn counted(kinds: &BTreeMap<String, u32>) -> impl Iterator<Item = String> {
+    kinds.iter().map(|(kind, count)| format!("{count} {kind}"))
 }
 
 /// An older version that is still served, as the newer one. What it says of metrics is left out: they are not simulated.

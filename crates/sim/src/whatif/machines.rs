@@ -70,12 +70,25 @@ pub struct Need {
     pub workload: String,
     /// Pods that are wanted on spot.
     pub spot: u32,
-    /// All others.
-    pub other: u32,
+    /// Pods that are wanted on on-demand.
+    pub on_demand: u32,
+    /// Pods of which nobody says where.
+    pub anywhere: u32,
     /// CPU of each.
     pub cpu: Quantity,
     /// Memory of each, in bytes.
     pub memory: Quantity,
+}
+
+impl Need {
+    const fn all(&self) -> u32 {
+        self.spot + self.other()
+    }
+
+    /// Those that are not wanted on spot.
+    const fn other(&self) -> u32 {
+        self.on_demand + self.anywhere
+    }
 }
 
 /// A fleet.
@@ -159,6 +172,7 @@ impl Fleet {
                 spot.saturating_add(on_demand)
             )));
         }
+        enough(needs, room, (spot, on_demand))?;
         let there: BTreeSet<&String> = seen.iter().filter_map(|node| node.zone.as_ref()).collect();
         let zones = match (zones, there.len()) {
             (Some(zones), _) => numbered(*zones),
@@ -184,6 +198,41 @@ impl Fleet {
         };
         vec![group(SPOT, Capacity::Spot, *spot), group(ON_DEMAND, Capacity::OnDemand, *on_demand)]
     }
+}
+
+/// Whether there is as much as is asked for together, on each type and on both. Where it is less, somebody waits for ever.
+fn enough(needs: &[Need], room: Pods, (spot, on_demand): (u32, u32)) -> Result<(), Impossible> {
+    let kinds = [
+        (" that are wanted on spot", "spot nodes", spot),
+        (" that are wanted on on-demand", "on-demand nodes", on_demand),
+        ("", "nodes", spot.saturating_add(on_demand)),
+    ];
+    let counts: [fn(&Need) -> u32; 3] = [|need| need.spot, |need| need.on_demand, Need::all];
+    for ((which, where_, nodes), count) in kinds.into_iter().zip(counts) {
+        let sum =
+            |of: &dyn Fn(&Need) -> i128| needs.iter().map(|need| i128::from(count(need)) * of(need)).sum::<i128>();
+        let (pods, cpu, memory) = (sum(&|_| 1), sum(&|need| need.cpu.milli()), sum(&|need| need.memory.milli()));
+        let has = |of: i128| of * i128::from(nodes);
+        let (cores, bytes) =
+            (|milli| decimal(Quantity::from_milli(milli)), |milli| mebibytes(Quantity::from_milli(milli)));
+        let short = if pods > has(room.count.into()) {
+            format!("are {pods} pods, and {nodes} {where_} take {}", has(room.count.into()))
+        } else if cpu > has(room.cpu) {
+            format!("ask for {} CPU together, and {nodes} {where_} have {}", cores(cpu), cores(has(room.cpu)))
+        } else if memory > has(room.memory) {
+            format!(
+                "ask for {} of memory together, and {nodes} {where_} have {}",
+                bytes(memory),
+                bytes(has(room.memory))
+            )
+        } else {
+            continue;
+        };
+        return Err(Impossible(format!(
+            "the replicas{which} {short}: they can never all run; change --nodes, --spot-share, --node-cpu or --node-memory"
+        )));
+    }
+    Ok(())
 }
 
 fn sized(flag: &str, text: &str, most: Quantity, allowed: &str) -> Result<i128, Impossible> {
@@ -222,9 +271,9 @@ fn sizes(needs: &[Need], room: Pods, share: Option<u32>) -> (u32, u32) {
         needs.iter().map(move |need| Pods { count: count(need), cpu: need.cpu.milli(), memory: need.memory.milli() })
     };
     let spared = |nodes: u32| nodes.saturating_add(nodes.div_ceil(4)).max(LEAST);
-    let all = || spared(packed(pods(|need| need.spot + need.other).collect(), room));
+    let all = || spared(packed(pods(Need::all).collect(), room));
     let spot = spared(packed(pods(|need| need.spot).collect(), room));
-    let other = spared(packed(pods(|need| need.other).collect(), room));
+    let other = spared(packed(pods(Need::other).collect(), room));
     match share {
         None => (spot, other),
         Some(0) => (0, all()),
@@ -280,7 +329,8 @@ mod tests {
 
     fn need(spot: u32, other: u32, cpu: &str, memory: &str) -> Need {
         let quantity = |text: &str| Quantity::parse(text).unwrap();
-        Need { workload: "shop/web".to_owned(), spot, other, cpu: quantity(cpu), memory: quantity(memory) }
+        let (cpu, memory) = (quantity(cpu), quantity(memory));
+        Need { workload: "shop/web".to_owned(), spot, on_demand: other, anywhere: 0, cpu, memory }
     }
 
     fn sizes(wish: &Wish, needs: &[Need]) -> (u32, u32) {
@@ -305,9 +355,12 @@ mod tests {
         let with = |nodes, share| sizes(&Wish { nodes, spot_share: share, ..wish() }, &needs);
         assert_eq!(with(None, Some(50)), (10, 9));
         assert_eq!(with(None, Some(80)), (18, 5));
-        assert_eq!((with(None, Some(0)), with(None, Some(100))), ((0, 15), (15, 0)));
-        assert_eq!((with(Some(5), None), with(Some(5), Some(10)), with(Some(1), Some(0))), ((3, 2), (1, 4), (0, 1)));
-        let groups = Fleet::of(&Wish { nodes: Some(5), ..wish() }, &needs).unwrap().groups();
+        let anywhere = [Need { on_demand: 0, anywhere: 12, ..need(0, 0, "16", "1Gi") }];
+        let free = |nodes, share, needs: &[Need]| sizes(&Wish { nodes, spot_share: share, ..wish() }, needs);
+        assert_eq!((free(None, Some(0), &anywhere), free(None, Some(100), &anywhere)), ((0, 15), (15, 0)));
+        let fixed = |nodes, share| free(Some(nodes), share, &[]);
+        assert_eq!((fixed(5, None), fixed(5, Some(10)), fixed(1, Some(0))), ((3, 2), (1, 4), (0, 1)));
+        let groups = Fleet::of(&Wish { nodes: Some(5), ..wish() }, &[]).unwrap().groups();
         let told: Vec<(&str, Capacity, u32)> = groups.iter().map(|it| (&*it.name, it.capacity, it.count)).collect();
         assert_eq!(told, [("spot", Capacity::Spot, 3), ("on-demand", Capacity::OnDemand, 2)]);
         assert_eq!(groups[0].zones, ["zone-1", "zone-2", "zone-3"]);
@@ -323,7 +376,7 @@ mod tests {
         };
         let seen = vec![seen(true, "4", "8Gi", "b"), seen(true, "8", "16Gi", "a"), seen(false, "3900m", "8Gi", "a")];
         let there = Wish { seen, ..wish() };
-        let fleet = Fleet::of(&there, &[need(500, 0, "100m", "1Gi")]).unwrap();
+        let fleet = Fleet::of(&there, &[need(10, 0, "100m", "1Gi")]).unwrap();
         assert_eq!(
             (fleet.spot, fleet.on_demand, fleet.cpu.as_str(), fleet.memory.as_str()),
             (2, 1, "5300m", "10922Mi")
@@ -355,6 +408,26 @@ mod tests {
             (wish(), vec![need(1, 0, "1500m", "65Gi")], "asks for 1500m CPU"),
             (wish(), vec![need(5_000, 0, "16", "1Gi")], "nodes: at most 5000 are simulated"),
             (Wish { spot_share: Some(1), ..wish() }, vec![need(100, 0, "16", "1Gi")], "at most 5000 are simulated"),
+            (
+                Wish { nodes: Some(4), ..wish() },
+                vec![need(3, 0, "16", "1Gi")],
+                "the replicas that are wanted on spot ask for 48 CPU together, and 2 spot nodes have 32: they can never all run",
+            ),
+            (
+                Wish { nodes: Some(4), spot_share: Some(0), ..wish() },
+                vec![need(1, 0, "1", "1Gi")],
+                "the replicas that are wanted on spot are 1 pods, and 0 spot nodes take 0: ",
+            ),
+            (
+                Wish { nodes: Some(4), ..wish() },
+                vec![need(0, 3, "1", "64Gi")],
+                "wanted on on-demand ask for 196608Mi of memory together, and 2 on-demand nodes have 131072Mi: ",
+            ),
+            (
+                Wish { nodes: Some(4), ..wish() },
+                vec![Need { on_demand: 0, anywhere: 441, ..need(0, 0, "1m", "1Mi") }],
+                "the replicas are 441 pods, and 4 nodes take 440: ",
+            ),
         ] {
             let error = Fleet::of(&wish, &needs).unwrap_err().to_string();
             assert!(error.contains(says), "{says}: {error}");

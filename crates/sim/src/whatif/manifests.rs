@@ -138,9 +138,13 @@ fn unpack(file: &Arc<str>, document: Document, found: &mut Vec<Manifest>, compla
         complaints.push(manifest.complain("", "a manifest is a map with apiVersion, kind and metadata"));
         return;
     }
-    if let Some(missing) = ["apiVersion", "kind"].into_iter().find(|key| manifest.text(&format!("/{key}")).is_empty()) {
-        let what = format!("{missing} is missing: a manifest is a map with apiVersion, kind and metadata");
-        complaints.push(manifest.complain("", what));
+    if let Some(key) = ["apiVersion", "kind"].into_iter().find(|key| manifest.text(&format!("/{key}")).is_empty()) {
+        let is = match &manifest.object[key] {
+            Value::Null => "missing".to_owned(),
+            other => format!("{other}, which is none"),
+        };
+        let what = format!("{key} is {is}: a manifest is a map with apiVersion, kind and metadata");
+        complaints.push(manifest.complain(key, what));
         return;
     }
     let is_list = manifest.text("/kind").ends_with("List");
@@ -188,7 +192,8 @@ mod tests {
             ),
             ("# text\njust text\n", "a.yaml:2:1: a manifest is a map with apiVersion, kind and metadata"),
             ("apiVersion: v1\nmetadata: {name: a}\n", "a.yaml:1:1: kind is missing: a manifest is a map"),
-            ("apiVersion: v1\nkind: [Pod]\n", "a.yaml:1:1: kind is missing"),
+            ("apiVersion: v1\nkind: [Pod]\n", "a.yaml:2:7: kind is [\"Pod\"], which is none: a manifest is a map"),
+            ("apiVersion: 1\nkind: Pod\n", "a.yaml:1:13: apiVersion is 1, which is none: a manifest is a map"),
             ("a: [\n", "a.yaml:1:4: unclosed bracket '['"),
             ("a: {{ .Values.a }}: 1\n", "as `helm template` does it"),
         ] {

@@ -1,14 +1,13 @@
 //! What somebody asks of every workload, and where it was missed.
 //!
-//! Held against the record of a run, from the first moment on at which the workload was whole.
+//! Held against the record of a run, from the moment on at which the workload counts, which is the same as without Spotalis.
 
 use std::fmt;
-use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::record::Record;
-use crate::summary::{Summary, lasting};
+use crate::summary::{Summary, lasting, since};
 
 /// A number of replicas, or a share of those that are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +75,8 @@ pub struct Miss {
     pub objective: String,
     /// By which workload, as `NAMESPACE/NAME`.
     pub workload: String,
-    /// When, from the creation of the workloads on; never whole at all, if absent.
-    pub at_seconds: Option<f64>,
+    /// When, from the creation of the workloads on.
+    pub at_seconds: f64,
     /// For how long.
     pub lasted_seconds: f64,
     /// Replicas that were ready then.
@@ -98,25 +97,19 @@ impl Objective {
     pub fn missed(self, record: &Record, summary: &Summary) -> Vec<Miss> {
         let first = summary.workloads.iter().filter_map(|workload| {
             let steps = record.steps(&workload.workload);
-            let miss = |at: Option<Duration>, time: Duration, ready, wanted| Miss {
-                objective: self.to_string(),
-                workload: workload.workload.clone(),
-                at_seconds: at.map(|at| at.as_secs_f64()),
-                lasted_seconds: time.as_secs_f64(),
-                ready,
-                wanted,
-            };
-            let Some(whole_after) = workload.whole_after else {
-                let (ready, wanted) = (workload.last.ready.total(), workload.last.wanted);
-                return (wanted > 0).then(|| miss(None, record.lasted, ready, wanted));
-            };
-            let mut lasting =
-                lasting(&steps, record.lasted).filter(|(at, time, _)| *at >= whole_after && !time.is_zero());
+            let mut lasting = since(workload.counted_from, lasting(&steps, record.lasted));
             let (at, time, counts) = lasting.find(|(_, _, counts)| !self.holds(counts.ready.total(), counts.wanted))?;
             // It may get worse or better and still be missed.
             let more = lasting.take_while(|(_, _, counts)| !self.holds(counts.ready.total(), counts.wanted));
             let time = more.fold(time, |sum, (_, time, _)| sum + time);
-            Some(miss(Some(at), time, counts.ready.total(), counts.wanted))
+            Some(Miss {
+                objective: self.to_string(),
+                workload: workload.workload.clone(),
+                at_seconds: at.as_secs_f64(),
+                lasted_seconds: time.as_secs_f64(),
+                ready: counts.ready.total(),
+                wanted: counts.wanted,
+            })
         });
         first.collect()
     }
@@ -124,6 +117,8 @@ impl Objective {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::record::{Counts, Moment, Sides};
 
@@ -136,7 +131,7 @@ mod tests {
         Record { lasted: Duration::from_secs(1_000), moments: steps.iter().map(counted).collect() }
     }
 
-    fn missed(objective: Objective, steps: &[(u64, u32, u32)]) -> Option<(Option<f64>, f64, u32)> {
+    fn missed(objective: Objective, steps: &[(u64, u32, u32)]) -> Option<(f64, f64, u32)> {
         let record = record(steps);
         let misses = objective.missed(&record, &Summary::of(&record));
         assert!(misses.len() <= 1);
@@ -149,19 +144,38 @@ mod tests {
         use Objective::{MaxUnavailable, MinReady};
         let steps = [(0, 10, 0), (5, 10, 10), (100, 10, 7), (150, 10, 6), (200, 10, 9), (300, 10, 0), (300, 10, 10)];
         for (objective, wanted) in [
-            (MinReady(Count(7)), Some((Some(150.0), 50.0, 6))),
-            (MinReady(Count(8)), Some((Some(100.0), 100.0, 7))),
+            (MinReady(Count(7)), Some((150.0, 50.0, 6))),
+            (MinReady(Count(8)), Some((100.0, 100.0, 7))),
             (MinReady(Count(6)), None),
-            (MinReady(Count(100)), Some((Some(100.0), 200.0, 7))),
-            (MinReady(Percent(61)), Some((Some(150.0), 50.0, 6))),
-            (MaxUnavailable(Count(3)), Some((Some(150.0), 50.0, 6))),
+            (MinReady(Count(100)), Some((100.0, 200.0, 7))),
+            (MinReady(Percent(61)), Some((150.0, 50.0, 6))),
+            (MaxUnavailable(Count(3)), Some((150.0, 50.0, 6))),
             (MaxUnavailable(Percent(31)), None),
-            (MaxUnavailable(Count(0)), Some((Some(100.0), 200.0, 7))),
+            (MaxUnavailable(Count(0)), Some((100.0, 200.0, 7))),
         ] {
             assert_eq!(missed(objective, &steps), wanted, "{objective}");
         }
-        assert_eq!(missed(MinReady(Count(1)), &[(0, 3, 0), (5, 3, 2)]), Some((None, 1_000.0, 2)), "never whole");
+        let never_whole = [(0, 3, 0), (5, 3, 2)];
+        assert_eq!(missed(MinReady(Count(1)), &never_whole), Some((0.0, 5.0, 0)), "it counts from the beginning on");
+        assert_eq!(missed(MaxUnavailable(Count(0)), &never_whole), Some((0.0, 1_000.0, 0)));
+        for impossible in [MinReady(Count(0)), MinReady(Percent(0)), MaxUnavailable(Percent(100))] {
+            assert_eq!(missed(impossible, &never_whole), None, "{impossible} cannot be missed");
+        }
         assert_eq!(missed(MinReady(Count(1)), &[(0, 0, 0)]), None, "nothing is wanted");
+    }
+
+    #[test]
+    fn what_is_whole_late_on_one_side_is_missed_from_a_minute_after_the_other_on() {
+        let (late, early) = (record(&[(0, 10, 0), (500, 10, 10)]), record(&[(0, 10, 0), (10, 10, 10)]));
+        let misses = |with: &Record, without: &Record| {
+            let missed = Objective::MaxUnavailable(Amount::Count(0)).missed(with, &Summary::of_both(with, without).0);
+            missed
+                .iter()
+                .map(|miss| format!("{} s on, for {} s", miss.at_seconds, miss.lasted_seconds))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(misses(&late, &early), ["70 s on, for 430 s"]);
+        assert_eq!(misses(&early, &late), [""; 0]);
     }
 
     #[test]

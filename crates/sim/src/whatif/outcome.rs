@@ -19,6 +19,8 @@ pub struct Figures {
     pub at_end: Sides,
     /// When it was whole for the first time; never, if absent.
     pub whole_after_seconds: Option<f64>,
+    /// From when on replicas count that are not ready, with and without Spotalis alike.
+    pub counted_from_seconds: f64,
     /// The fewest ready replicas since then.
     pub fewest_ready: u32,
     /// How long fewer were ready than wanted.
@@ -33,8 +35,8 @@ pub struct Figures {
     pub spot_hours: f64,
     /// Pod-hours on on-demand nodes.
     pub on_demand_hours: f64,
-    /// What the pods cost, as a share of what they would have cost on on-demand nodes.
-    pub cost: f64,
+    /// What the pods cost, as a share of what they would have cost on on-demand nodes; none, if none ever ran.
+    pub cost: Option<f64>,
 }
 
 /// Why pods of a workload that was never whole are not ready.
@@ -56,6 +58,7 @@ impl Figures {
             workload,
             last: Counts { wanted, ready, placed: _, pending: _ },
             whole_after,
+            counted_from,
             fewest_ready,
             most_missing: _,
             below,
@@ -71,6 +74,7 @@ impl Figures {
             wanted: *wanted,
             at_end: *ready,
             whole_after_seconds: whole_after.as_ref().map(seconds),
+            counted_from_seconds: seconds(counted_from),
             fewest_ready: *fewest_ready,
             below_seconds: seconds(below),
             down_seconds: seconds(down),
@@ -78,7 +82,7 @@ impl Figures {
             evictions: *evictions,
             spot_hours: rounded(*spot_hours),
             on_demand_hours: rounded(*other_hours),
-            cost: rounded(summary.relative_cost(spot_price)),
+            cost: summary.relative_cost(spot_price).map(rounded),
         }
     }
 }
@@ -102,6 +106,13 @@ pub struct Spread<T> {
     pub max: T,
 }
 
+impl<T> Spread<T> {
+    fn map<R>(self, of: impl Fn(T) -> R) -> Spread<R> {
+        let Self { median, worst, min, max } = self;
+        Spread { median: of(median), worst: of(worst), min: of(min), max: of(max) }
+    }
+}
+
 /// The figures of a workload over several runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -112,6 +123,8 @@ pub struct Spreads {
     pub spot_at_end: Spread<u32>,
     /// Ready replicas on on-demand nodes at the end.
     pub on_demand_at_end: Spread<u32>,
+    /// When it was whole for the first time; never, if absent.
+    pub whole_after_seconds: Spread<Option<f64>>,
     /// The fewest ready replicas.
     pub fewest_ready: Spread<u32>,
     /// How long fewer were ready than wanted.
@@ -120,8 +133,8 @@ pub struct Spreads {
     pub down_seconds: Spread<f64>,
     /// Pods that were evicted.
     pub evictions: Spread<u32>,
-    /// What the pods cost, as a share of what they would have cost on on-demand nodes.
-    pub cost: Spread<f64>,
+    /// What the pods cost, as a share of what they would have cost on on-demand nodes, in the runs in which some ran.
+    pub cost: Option<Spread<f64>>,
 }
 
 impl Spreads {
@@ -132,11 +145,13 @@ impl Spreads {
                 .unwrap_or(u32::MAX),
             spot_at_end: low(runs.iter().map(|run| run.at_end.spot)),
             on_demand_at_end: low(runs.iter().map(|run| run.at_end.on_demand + run.at_end.unknown)),
+            whole_after_seconds: high(runs.iter().map(|run| run.whole_after_seconds.unwrap_or(f64::INFINITY)))
+                .map(|seconds| Some(seconds).filter(|seconds| seconds.is_finite())),
             fewest_ready: low(runs.iter().map(|run| run.fewest_ready)),
             below_seconds: high(runs.iter().map(|run| run.below_seconds)),
             down_seconds: high(runs.iter().map(|run| run.down_seconds)),
             evictions: high(runs.iter().map(|run| run.evictions)),
-            cost: high(runs.iter().map(|run| run.cost)),
+            cost: runs.iter().any(|run| run.cost.is_some()).then(|| high(runs.iter().filter_map(|run| run.cost))),
         }
     }
 }
@@ -150,7 +165,7 @@ fn low<T: Copy + PartialOrd>(figures: impl Iterator<Item = T>) -> Spread<T> {
 /// Of a figure that is the worse the higher it is.
 fn high<T: Copy + PartialOrd>(figures: impl Iterator<Item = T>) -> Spread<T> {
     let mut figures: Vec<T> = figures.collect();
-    figures.sort_by(|a, b| a.partial_cmp(b).expect("figures are finite"));
+    figures.sort_by(|a, b| a.partial_cmp(b).expect("figures are numbers"));
     let (first, last) = (figures[0], figures[figures.len() - 1]);
     Spread { median: figures[(figures.len() - 1) / 2], worst: last, min: first, max: last }
 }

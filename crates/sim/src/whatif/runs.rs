@@ -20,7 +20,7 @@ use crate::embedded;
 use crate::play::{PlayError, Terms};
 use crate::record::Record;
 use crate::scenario::{Installation, Scenario};
-use crate::summary::Summary;
+use crate::summary::{Summary, WorkloadSummary};
 use crate::trace::{Scale, Synthetic, Trace, events};
 
 /// What spot capacity does.
@@ -97,12 +97,19 @@ pub struct Side {
     pub on_demand_node_hours: f64,
 }
 
+/// One of the two as it was played.
+struct Played {
+    record: Record,
+    /// What waited when the time was over.
+    waiting: Vec<Stuck>,
+}
+
 /// Plays all runs on so many threads. `progress` hears of simulated time as it passes, from any of them.
 pub fn run(question: &Question, threads: usize, progress: &(dyn Fn(Duration) + Sync)) -> Result<Vec<Run>, PlayError> {
     let jobs: Vec<(u64, bool)> = (0..question.runs)
         .flat_map(|run| [true, false].map(|with| (question.seed.wrapping_add(run.into()), with)))
         .collect();
-    let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Done::default()));
     std::thread::scope(|scope| {
         for _ in 0..threads.clamp(1, jobs.len().max(1)) {
             scope.spawn(|| {
@@ -110,22 +117,40 @@ pub fn run(question: &Question, threads: usize, progress: &(dyn Fn(Duration) + S
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     jobs.get(number).map(|job| (*job, number))
                 } {
-                    let side = side(question, Terms { seed, with_spotalis: with }, progress);
-                    if side.is_err() {
-                        next.store(jobs.len(), Ordering::Relaxed);
+                    match played(question, Terms { seed, with_spotalis: with }, progress) {
+                        Ok(played) => done.lock().add(question, number, seed, played),
+                        Err(error) => {
+                            next.store(jobs.len(), Ordering::Relaxed);
+                            done.lock().failed.get_or_insert(error);
+                        }
                     }
-                    done.lock().insert(number, side);
                 }
             });
         }
     });
-    let mut sides = done.into_inner().into_values();
-    let mut runs = Vec::new();
-    for pair in jobs.chunks(2) {
-        let mut side = || sides.next().expect("each job ends, or one before it has failed");
-        runs.push(Run { seed: pair[0].0, with: side()?, without: side()? });
+    let Done { halves: _, runs, failed } = done.into_inner();
+    failed.map_or_else(|| Ok(runs.into_values().collect()), Err)
+}
+
+/// What was played so far. Of a run only what is shown of it is kept, once both of its sides are there.
+#[derive(Default)]
+struct Done {
+    /// Sides of which the other is not there yet, by the number of their job.
+    halves: BTreeMap<usize, Played>,
+    runs: BTreeMap<usize, Run>,
+    failed: Option<PlayError>,
+}
+
+impl Done {
+    /// Jobs come in pairs: with Spotalis and, next, without it.
+    fn add(&mut self, question: &Question, number: usize, seed: u64, played: Played) {
+        let Some(other) = self.halves.remove(&(number ^ 1)) else {
+            self.halves.insert(number, played);
+            return;
+        };
+        let (with, without) = if number.is_multiple_of(2) { (played, other) } else { (other, played) };
+        self.runs.insert(number / 2, Run::of(question, seed, with, without));
     }
-    Ok(runs)
 }
 
 fn scenario(question: &Question, seed: u64) -> Scenario {
@@ -142,10 +167,11 @@ fn scenario(question: &Question, seed: u64) -> Scenario {
         events: events(SPOT, fleet.spot, &trace.nodes(fleet.spot, Scale::Nodes), trace.gap),
         expect: Vec::new(),
         only_embedded: None,
+        differs: None,
     }
 }
 
-fn side(question: &Question, terms: Terms, progress: &(dyn Fn(Duration) + Sync)) -> Result<Side, PlayError> {
+fn played(question: &Question, terms: Terms, progress: &(dyn Fn(Duration) + Sync)) -> Result<Played, PlayError> {
     let scenario = scenario(question, terms.seed);
     let mut told = Duration::ZERO;
     let mut advance = |at: Duration| {
@@ -158,28 +184,32 @@ fn side(question: &Question, terms: Terms, progress: &(dyn Fn(Duration) + Sync))
     };
     let (record, waiting) = embedded::run_and_look(&scenario, terms, |at, _| advance(at), waiting)?;
     progress(question.lasts.saturating_sub(told));
-    Ok(Side::of(question, &record, waiting))
+    Ok(Played { record, waiting })
+}
+
+impl Run {
+    fn of(question: &Question, seed: u64, with: Played, without: Played) -> Self {
+        let (ours, theirs) = Summary::of_both(&with.record, &without.record);
+        Self { seed, with: Side::of(question, with, &ours), without: Side::of(question, without, &theirs) }
+    }
 }
 
 impl Side {
-    fn of(question: &Question, record: &Record, waiting: Vec<Stuck>) -> Self {
-        let summary = Summary::of(record);
-        let never = |name: &str| {
-            summary.workloads.iter().any(|it| it.workload == name && it.whole_after.is_none() && it.last.wanted > 0)
-        };
-        let mut stuck: Vec<Stuck> = waiting.into_iter().filter(|stuck| never(&stuck.workload)).collect();
-        let unexplained =
-            summary.workloads.iter().map(|workload| workload.workload.as_str()).filter(|name| never(name));
-        let unexplained: Vec<Stuck> = unexplained
-            .filter(|name| stuck.iter().all(|stuck| stuck.workload != *name))
-            .map(|name| Stuck { workload: name.to_owned(), pods: 0, why: "its pods came and went".to_owned() })
-            .collect();
-        stuck.extend(unexplained);
-        stuck.sort();
+    fn of(question: &Question, played: Played, summary: &Summary) -> Self {
+        let Played { record, waiting } = played;
+        let mut stuck = Vec::new();
+        for WorkloadSummary { workload, last, .. } in summary.workloads.iter().filter(|it| it.whole_after.is_none()) {
+            let told = waiting.iter().filter(|stuck| stuck.workload == *workload);
+            stuck.extend(told.cloned());
+            if waiting.iter().all(|stuck| stuck.workload != *workload) {
+                let why = format!("{} of {} were ready when the time was over", last.ready.total(), last.wanted);
+                stuck.push(Stuck { workload: workload.clone(), pods: 0, why });
+            }
+        }
         Self {
             workloads: summary.workloads.iter().map(|workload| Figures::of(workload, question.spot_price)).collect(),
             stuck,
-            missed: question.objectives.iter().flat_map(|objective| objective.missed(record, &summary)).collect(),
+            missed: question.objectives.iter().flat_map(|objective| objective.missed(&record, summary)).collect(),
             spot_node_hours: super::outcome::rounded(summary.spot_node_hours),
             on_demand_node_hours: super::outcome::rounded(summary.other_node_hours),
         }

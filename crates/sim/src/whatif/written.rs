@@ -1,12 +1,12 @@
 //! Documents as they were written: values as JSON, and the place of each of them. What they mean is not asked here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value};
-use serde_saphyr::Spanned;
+use serde_saphyr::{Location, Spanned};
 
 use crate::scenario::{Mistake, Place};
 
@@ -96,8 +96,8 @@ pub(super) fn documents(text: &str) -> Result<Vec<Document>, Mistake> {
     match serde_saphyr::from_multiple_with_options::<Spanned<Written>>(text, options) {
         Ok(written) => Ok(written.into_iter().map(Document::of).collect()),
         // JSON that is no YAML, as with tabs in front of lines. It has no places, but it is not refused.
-        Err(error) => match serde_json::from_str(text) {
-            Ok(value) => Ok(vec![Document { value, places: Places::default() }]),
+        Err(error) => match serde_json::from_str::<Spanned<Written>>(text) {
+            Ok(written) => Ok(vec![Document::of(written)]),
             Err(_) => Err(crate::scenario::not_understood(&error)),
         },
     }
@@ -106,7 +106,7 @@ pub(super) fn documents(text: &str) -> Result<Vec<Document>, Mistake> {
 impl Document {
     fn of(written: Spanned<Written>) -> Self {
         let mut places = BTreeMap::new();
-        let value = written.value.located(written.referenced.into(), &mut String::new(), &mut places);
+        let value = written.value.located(written.referenced, &mut String::new(), &mut places);
         Self { value, places: Places(places) }
     }
 }
@@ -119,13 +119,15 @@ enum Written {
 }
 
 impl Written {
-    fn located(self, place: Place, pointer: &mut String, places: &mut BTreeMap<String, Place>) -> Value {
-        places.insert(pointer.clone(), place);
+    fn located(self, place: Location, pointer: &mut String, places: &mut BTreeMap<String, Place>) -> Value {
+        if place != Location::UNKNOWN {
+            places.insert(pointer.clone(), place.into());
+        }
         let length = pointer.len();
         let mut inner = |step: &str, written: Spanned<Self>| {
             pointer.push('/');
             pointer.push_str(&escaped(step));
-            let value = written.value.located(written.referenced.into(), pointer, places);
+            let value = written.value.located(written.referenced, pointer, places);
             pointer.truncate(length);
             value
         };
@@ -184,7 +186,12 @@ impl<'de> Visitor<'de> for Reading {
         Ok(Written::Plain(value.into()))
     }
 
+    /// A whole number is one however it is written: to the API server `kubectl` sends 3 for `3.0` and 1000 for `1e3`, since Go
+    /// writes them so.
     fn visit_f64<E: Error>(self, value: f64) -> Result<Written, E> {
+        if let Some(whole) = whole(value) {
+            return Ok(Written::Plain(whole.into()));
+        }
         let number = Number::from_f64(value).ok_or_else(|| E::custom(format!("{value} is no number that JSON has")))?;
         Ok(Written::Plain(number.into()))
     }
@@ -202,12 +209,23 @@ impl<'de> Visitor<'de> for Reading {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Written, A::Error> {
-        let mut pairs = Vec::new();
-        while let Some(pair) = entries.next_entry()? {
-            pairs.push(pair);
+        let (mut pairs, mut keys) = (Vec::<(String, Spanned<Written>)>::new(), BTreeSet::new());
+        while let Some((key, value)) = entries.next_entry::<String, _>()? {
+            // The parser of YAML has its own word on this, that of JSON takes the last.
+            if !keys.insert(key.clone()) {
+                return Err(A::Error::custom(format!("the key {key:?} is there twice")));
+            }
+            pairs.push((key, value));
         }
         Ok(Written::Map(pairs))
     }
+}
+
+/// A number without a fraction, as far as a double knows whole numbers.
+fn whole(value: f64) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    #[expect(clippy::cast_possible_truncation, reason = "it has no fraction, and is within the bounds")]
+    (value.fract() == 0.0 && value.abs() <= EXACT).then_some(value as i64)
 }
 
 #[cfg(test)]
@@ -251,7 +269,11 @@ mod tests {
         let read = |text: &str| documents(text).unwrap().remove(0).value;
         assert_eq!(read("a: yes\nb: \"yes\"\nc: 70\nd: 1.5"), json!({"a": true, "b": "yes", "c": 70, "d": 1.5}));
         assert_eq!(read("x: &x {a: 1}\ny: {<<: *x, b: 2}")["y"], json!({"a": 1, "b": 2}));
+        assert_eq!(read("x: &x {a: 1}\ny: {<<: *x, a: 2}")["y"], json!({"a": 2}));
         assert_eq!(read("{\n\t\"a\": [1,\n\t2]}"), json!({"a": [1, 2]}));
+        let (yaml, json) = ("[3.0, 1e5, -2.0, 3.5]", "[\t3.0,\n\t1e5, -2.0, 3.5]");
+        assert_eq!((read(yaml), read(json)), (json!([3, 100_000, -2, 3.5]), json!([3, 100_000, -2, 3.5])));
+        assert!(read("[1e300]")[0].is_f64(), "no whole number that a double knows exactly");
     }
 
     #[test]
@@ -261,12 +283,17 @@ mod tests {
             ("a: [1, 2\n", place(1, 4)),
             ("---\na: 1\n---\nb: 1\nb: 2\n", place(5, 1)),
             ("{\"a\": 1,}}", place(1, 10)),
+            ("{\"a\": {\"b\": 1,\n \"b\": 2}}", place(2, 2)),
+            ("{\n\t\"a\": 1,\n\t\"a\": 2}", place(3, 2)),
             ("a: &x [*x]", place(1, 8)),
         ] {
             let mistake = documents(text).unwrap_err();
             assert_eq!(mistake.place, wanted, "{text:?}: {}", mistake.what);
             assert!(!mistake.what.contains("line "), "{}", mistake.what);
         }
+        // The parser of YAML does not take this character, that of JSON does.
+        assert!(documents("{\"a\": \"\u{7f}\"}").is_ok() && documents("{\"a\": \"\u{7f}\", \"a\": 1}").is_err());
+        assert_eq!(documents("a: 1\na: 2\n").unwrap_err().what, "the key a is there twice: keep one of them");
         let bomb = format!(
             "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n{}",
             (1..9).fold(String::new(), |text, number| {

@@ -84,6 +84,34 @@ fn the_number_of_active_pods_is_brought_to_what_is_asked_for() {
 }
 
 #[test]
+fn only_changes_of_pods_that_matter_are_looked_at_unless_something_was_refused() {
+    let before = changed(pod("x", true), |pod| {
+        pod["status"]["podIP"] = json!("");
+        pod["metadata"]["deletionTimestamp"] = Value::Null;
+    });
+    let changes = [
+        ("/spec/nodeName", json!("m"), false),
+        ("/status/podIP", json!("10.0.0.1"), false),
+        ("/status/conditions/0/status", json!("False"), true),
+        ("/status/conditions/0/lastTransitionTime", json!("2026-03-01T12:00:01Z"), true),
+        ("/status/phase", json!("Failed"), true),
+        ("/metadata/deletionTimestamp", json!("2026-03-01T12:00:30Z"), true),
+        ("/metadata/labels", json!({"app": "db"}), true),
+    ];
+    let failing =
+        changed(set(1), |set| set["status"]["conditions"] = json!([{"type": "ReplicaFailure", "status": "True"}]));
+    for (what, value, matters) in changes {
+        for (set, expected) in [(set(1), matters), (failing.clone(), true)] {
+            let store = store_of([set, changed(before.clone(), |pod| *pod.pointer_mut(what).unwrap() = value.clone())]);
+            let key = Key::new(Kind::Pod, "a", "x");
+            let (before, after) = (Some(Arc::new(Object::from(before.clone()))), store.get(&key).cloned());
+            let touched = ReplicaSets.touched(&store, &Change { revision: 1, key, before, after });
+            assert_eq!(!touched.is_empty(), expected, "{what}");
+        }
+    }
+}
+
+#[test]
 fn matching_orphans_are_taken_in_and_others_let_go() {
     let orphan = changed(pod("x", true), |pod| pod["metadata"]["ownerReferences"] = json!([]));
     let act = look(vec![set(1), orphan.clone()]);

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use embedded_cluster::resource::Kind;
+use embedded_cluster::selector::selects;
 use serde_json::{Value, json};
 
 use super::{kind_of, workload_kind};
@@ -33,7 +34,12 @@ pub(super) struct Adapted {
 
 /// Adapts them, in the same order.
 pub(super) fn adapted(manifests: Vec<Manifest>, ready_after: Duration) -> Adapted {
+    let mut notes: Vec<String> =
+        manifests.iter().filter(|manifest| is_paused(&manifest.object)).map(unpaused).collect();
     let mut objects: Vec<Value> = manifests.into_iter().map(|manifest| manifest.object).collect();
+    for object in objects.iter_mut().filter(|object| is_paused(object)) {
+        object["spec"]["paused"] = false.into();
+    }
     let mut without: BTreeMap<&str, u32> = BTreeMap::new();
     for object in objects.iter_mut().filter(|object| workload_kind(object).is_some()) {
         let template = &mut object["spec"]["template"];
@@ -48,10 +54,54 @@ pub(super) fn adapted(manifests: Vec<Manifest>, ready_after: Duration) -> Adapte
             .collect();
         missing.into_iter().for_each(|what| *without.entry(what).or_default() += 1);
     }
-    let notes = without.into_iter().map(|(what, workloads)| {
+    notes.extend(without.into_iter().map(|(what, workloads)| {
         format!("there are no {what} in the simulation: {workloads} of the workloads are simulated without")
+    }));
+    Adapted { objects, notes }
+}
+
+fn is_paused(object: &Value) -> bool {
+    kind_of(object) == Some(Kind::Deployment) && object["spec"]["paused"] == true
+}
+
+/// In a cluster it keeps the pods that it had when it was paused; here it would never have any.
+fn unpaused(manifest: &Manifest) -> String {
+    format!("{} is paused, and is simulated as if it were not: here it would get no pods", manifest.called())
+}
+
+/// Budgets and autoscalers of which nothing is simulated that they are about, said in one note.
+pub(super) fn adrift(manifests: &[Manifest]) -> Option<String> {
+    let workloads: Vec<&Value> =
+        manifests.iter().map(|manifest| &manifest.object).filter(|object| workload_kind(object).is_some()).collect();
+    let near = |object: &Value| {
+        let namespace = object["metadata"]["namespace"].clone();
+        workloads.iter().filter(move |workload| workload["metadata"]["namespace"] == namespace)
+    };
+    let told = manifests.iter().filter_map(|manifest| {
+        let (object, spec) = (&manifest.object, &manifest.object["spec"]);
+        match kind_of(object)? {
+            Kind::HorizontalPodAutoscaler if near(object).all(|workload| !is_target(spec, workload)) => {
+                let target = &spec["scaleTargetRef"];
+                let word = |key: &str| target[key].as_str().unwrap_or("?").to_owned();
+                Some(format!("{} of {} {}", manifest.called(), word("kind"), word("name")))
+            }
+            Kind::PodDisruptionBudget => {
+                let labels = |workload: &Value| workload["spec"]["template"]["metadata"]["labels"].clone();
+                let selected = near(object).any(|workload| selects(&spec["selector"], &labels(workload)));
+                (!selected).then(|| manifest.called())
+            }
+            _ => None,
+        }
     });
-    Adapted { objects, notes: notes.collect() }
+    let told: Vec<String> = told.collect();
+    (!told.is_empty())
+        .then(|| format!("without effect, for nothing is simulated that they are about: {}", told.join(", ")))
+}
+
+/// Whether a workload, in the same namespace, is what an autoscaler scales.
+fn is_target(scaler: &Value, workload: &Value) -> bool {
+    let target = &scaler["scaleTargetRef"];
+    workload["kind"] == target["kind"] && workload["metadata"]["name"] == target["name"]
 }
 
 /// Whether there was such a field, which is needed and not there.
@@ -82,13 +132,10 @@ pub(super) fn scaled(manifests: &mut [Manifest]) -> Vec<String> {
     }
     for scaler in scalers {
         let (spec, namespace) = (&scaler["spec"], &scaler["metadata"]["namespace"]);
-        let (target, least) = (&spec["scaleTargetRef"], spec["minReplicas"].as_u64().unwrap_or(1));
+        let least = spec["minReplicas"].as_u64().unwrap_or(1);
         let most = spec["maxReplicas"].as_u64().unwrap_or(u64::MAX).max(least);
         let workload = manifests.iter_mut().find(|Manifest { object, .. }| {
-            workload_kind(object).is_some()
-                && object["kind"] == target["kind"]
-                && object["metadata"]["name"] == target["name"]
-                && object["metadata"]["namespace"] == *namespace
+            workload_kind(object).is_some() && is_target(spec, object) && object["metadata"]["namespace"] == *namespace
         });
         let Some(workload) = workload else { continue };
         let name = workload.called();

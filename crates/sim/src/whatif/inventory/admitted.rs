@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use embedded_cluster::resource::Kind;
-use embedded_cluster::{Cluster, Options};
+use embedded_cluster::{Cluster, Misfit, Options};
 use kube::Client;
 use serde_json::Value;
 
@@ -38,19 +38,11 @@ async fn create(client: &Client, manifest: &Manifest) -> Result<Value, kube::Err
     let path = format!("{}?fieldValidation={validation}", play::path(kind, namespace, None));
     let body = Bytes::from(object.to_string()).to_vec();
     let request = http::Request::post(path).header(http::header::CONTENT_TYPE, "application/json").body(body);
-    let Ok(request) = request else { return Err(not_a_name(manifest)) };
-    match client.request(request).await {
+    match client.request(request.expect("names of namespaces are words")).await {
         // Every cluster has some namespaces of its own.
         Err(kube::Error::Api(status)) if status.code == 409 && kind == Kind::Namespace => Ok(object.clone()),
         outcome => outcome,
     }
-}
-
-/// A namespace that cannot stand in a path cannot be one.
-fn not_a_name(manifest: &Manifest) -> kube::Error {
-    let namespace = manifest.text("/metadata/namespace");
-    let status = kube::core::Status::failure(&format!("{namespace:?} is no name of a namespace"), "Invalid");
-    kube::Error::Api(Box::new(status.with_code(422)))
 }
 
 /// One complaint for each field that is wrong.
@@ -69,7 +61,13 @@ fn complain(manifest: &Manifest, status: &kube::core::Status) -> Vec<Complaint> 
             named(place, &format!("{what} field {field:?}"))
         })
         .collect();
-    if unknown.is_empty() { vec![named(mistyped(&status.message), &status.message)] } else { unknown }
+    if !unknown.is_empty() {
+        return unknown;
+    }
+    vec![match embedded_cluster::misfit(&manifest.object) {
+        Some(Misfit { field, why }) => named(&field, &format!("{field}: {why}")),
+        None => named("", &status.message),
+    }]
 }
 
 /// `strict decoding error: unknown field "spec.replcas", duplicate field "spec.paused"`
@@ -80,10 +78,4 @@ fn unknown_fields(message: &str) -> impl Iterator<Item = (&'static str, &str)> {
         let what = ["unknown", "duplicate"].into_iter().find(|word| *word == what)?;
         Some((what, field.trim_matches('"')))
     })
-}
-
-/// `cannot unmarshal number into Go struct field DeploymentSpec.spec.replicas of type string`
-fn mistyped(message: &str) -> &str {
-    let field = message.split_once("struct field ").and_then(|(_, rest)| rest.split_once(" of type "));
-    field.and_then(|(field, _)| field.split_once('.')).map_or("", |(_, field)| field)
 }

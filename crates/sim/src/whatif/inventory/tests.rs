@@ -70,11 +70,11 @@ fn what_cannot_be_simulated_is_told_with_its_place() {
     for (text, wanted) in [
         (
             deployment("{name: web}", "100000"),
-            "a.yaml:5:13: Deployment trial/web: 100000 replicas: at most 20000 are simulated",
+            "a.yaml:5:13: Deployment trial/web: 100000 replicas: at most 5000 are simulated",
         ),
         (
-            deployment("{name: a}", "15000") + &deployment("{name: b}", "15000"),
-            "the manifests: they have 30000 replicas together: at most 20000 are simulated",
+            deployment("{name: a}", "3000") + &deployment("{name: b}", "3000"),
+            "the manifests: they have 6000 replicas together: at most 5000 are simulated",
         ),
         (
             deployment("{name: web}", "-1"),
@@ -85,14 +85,14 @@ fn what_cannot_be_simulated_is_told_with_its_place() {
         (deployment("{name: web, annotations: {a: 70}}", "1"), "a.yaml:3:"),
         (web.replace("replicas:", "replcas:"), "a.yaml:5:12: Deployment trial/web: unknown field \"spec.replcas\""),
         (web.replace("image: a", "image: ''"), "spec.template.spec.containers[0].image: Required value"),
-        (deployment("{name: web, namespace: a b}", "1"), "\"a b\""),
+        (deployment("{name: web, namespace: a b}", "1"), "\"a b\" is no name of a namespace"),
         (
             budget.to_owned(),
             "a.yaml:1:13: Kubernetes no longer serves PodDisruptionBudget of policy/v1beta1: write policy/v1",
         ),
         (web.clone() + &web, "a.yaml:13:18: Deployment trial/web: it is at a.yaml:3:18 already"),
         (
-            web + &workload("StatefulSet", "{name: web}", "1", CONTAINER),
+            web.clone() + &workload("StatefulSet", "{name: web}", "1", CONTAINER),
             "a.yaml:13:18: StatefulSet trial/web: Deployment trial/web has the same name",
         ),
         (
@@ -101,14 +101,47 @@ fn what_cannot_be_simulated_is_told_with_its_place() {
         ),
         ("apiVersion: v1\nkind: Namespace\nmetadata: [a]\n".to_owned(), "a.yaml:3:11: Namespace without metadata.name"),
         (
+            deployment("{name: web, namespace: 123}", "1"),
+            "a.yaml:3:34: metadata.namespace of this Deployment is 123, which is no text: write \"123\"",
+        ),
+        (
+            deployment("{name: 123}", "1"),
+            "a.yaml:3:18: metadata.name of this Deployment is 123, which is no text: write",
+        ),
+        (
+            deployment("{generateName: web-}", "1"),
+            "a.yaml:3:11: Deployment without metadata.name: who generates a name is the API server, so give it one here",
+        ),
+        (
+            deployment("{name: web, namespace: Bad_NS}", "1"),
+            "a.yaml:3:34: Deployment Bad_NS/web: metadata.namespace: \"Bad_NS\" is no name of a namespace: use small letters",
+        ),
+        (
+            web.replace("500m", "lots"),
+            "a.yaml:9:73: Deployment trial/web: spec.template.spec.containers[0].resources.requests[cpu]: quantities must",
+        ),
+        (
+            deployment("{name: web, annotations: {a.b/c: 70}}", "1"),
+            "a.yaml:3:44: Deployment trial/web: metadata.annotations[a.b/c]: json: cannot unmarshal number",
+        ),
+        (
+            deployment("{name: web}", "3.5"),
+            "a.yaml:5:13: Deployment trial/web: spec.replicas: json: cannot unmarshal number 3.5 into Go struct field",
+        ),
+        (deployment("{name: web}", "1e5"), "a.yaml:5:13: Deployment trial/web: 100000 replicas: at most"),
+        (
             deployment("{name: web}", "1")
                 + "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {name: web}\nspec:\n  \
                    scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}\n  minReplicas: 30000\n  maxReplicas: 30000\n",
-            "a.yaml:5:13: Deployment trial/web: 30000 replicas: at most 20000 are simulated",
+            "a.yaml:5:13: Deployment trial/web: 30000 replicas: at most 5000 are simulated",
         ),
         ("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec: [a]\n".to_owned(), "a.yaml:"),
         (String::new(), "the manifests: neither a Deployment nor a StatefulSet is among them"),
-        ("{apiVersion: v1, kind: Service, metadata: {name: web}}".to_owned(), "neither a Deployment nor a StatefulSet"),
+        (
+            "{apiVersion: v1, kind: Service, metadata: {name: web}}\n---\n".to_owned()
+                + budget.replace("v1beta1", "v1").as_str(),
+            "so there is nothing to simulate; there is 1 PodDisruptionBudget (policy/v1), 1 Service",
+        ),
     ] {
         let error = inventory(&text).unwrap_err();
         assert!(error.contains(wanted), "wanted {wanted}: {error}");
@@ -139,6 +172,49 @@ fn what_the_simulation_lacks_is_left_out_and_noted() {
         kept.objects[1]["spec"]["template"]["metadata"]["annotations"]["embedded-cluster/ready-after"],
         "10000ms"
     );
+}
+
+#[test]
+fn a_whole_number_is_one_however_it_is_written() {
+    assert_eq!(inventory(&deployment("{name: web}", "3.0")).unwrap().workloads[0].replicas, 3);
+    assert_eq!(inventory(&deployment("{name: web}", "1e2")).unwrap().workloads[0].replicas, 100);
+}
+
+#[test]
+fn what_is_paused_is_simulated_as_if_it_were_not() {
+    let paused = deployment("{name: web}", "2").replace("  replicas", "  paused: true\n  replicas");
+    let found = inventory(&paused).unwrap();
+    assert_eq!(found.objects[1]["spec"]["paused"], false);
+    let note = "Deployment trial/web is paused, and is simulated as if it were not: here it would get no pods";
+    assert!(found.notes.contains(&note.to_owned()), "{:?}", found.notes);
+}
+
+#[test]
+fn who_is_about_nothing_that_is_simulated_is_named() {
+    let scaler = |name: &str, kind: &str, target: &str, namespace: &str| {
+        format!(
+            "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  \
+             scaleTargetRef: {{apiVersion: apps/v1, kind: {kind}, name: {target}}}\n  maxReplicas: 3\n---\n"
+        )
+    };
+    let budget = |name: &str, selector: &str| {
+        format!(
+            "apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {{name: {name}}}\nspec: {{maxUnavailable: 1, selector: {selector}}}\n---\n"
+        )
+    };
+    let text = deployment("{name: web}", "1")
+        + &scaler("web", "Deployment", "web", NOWHERE)
+        + &scaler("ghost", "Deployment", "nothere", NOWHERE)
+        + &scaler("rollout", "Rollout", "web", NOWHERE)
+        + &scaler("abroad", "Deployment", "web", "shop")
+        + &budget("web", "{matchLabels: {app: a}}")
+        + &budget("all", "{}")
+        + &budget("nothing", "{matchLabels: {app: b}}");
+    let found = inventory(&text).unwrap();
+    let note = "without effect, for nothing is simulated that they are about: HorizontalPodAutoscaler trial/ghost of Deployment \
+                nothere, HorizontalPodAutoscaler trial/rollout of Rollout web, HorizontalPodAutoscaler shop/abroad of Deployment \
+                web, PodDisruptionBudget trial/nothing";
+    assert!(found.notes.contains(&note.to_owned()), "{:?}", found.notes);
 }
 
 #[test]
@@ -178,7 +254,7 @@ fn files_count_before_the_cluster() {
         assert_eq!(inventory.workloads.iter().map(|workload| workload.replicas).collect::<Vec<_>>(), [3]);
     }
     let error = Inventory::of(vec![of(Origin::Cluster, 30_000)], &assumptions).unwrap_err().to_string();
-    assert_eq!(error, "Deployment shop/web: 30000 replicas: at most 20000 are simulated");
+    assert_eq!(error, "Deployment shop/web: 30000 replicas: at most 5000 are simulated");
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn both_sides_of_a_run_see_the_same_days_on_any_number_of_threads() {
         assert_eq!((figures.at_end.spot, figures.at_end.on_demand), (3, 3), "{seed}");
         assert_eq!(figures.fewest_ready, 3, "{seed}: half of it is on on-demand nodes throughout");
         assert_eq!(without.workloads[0].at_end.on_demand, 6, "{seed}: nobody brings them back");
-        assert!((0.35..1.0).contains(&figures.cost), "{seed}: {}", figures.cost);
+        assert!((0.35..1.0).contains(&figures.cost.unwrap()), "{seed}: {:?}", figures.cost);
         assert_eq!(with.missed.len(), 1, "{seed}: {:?}", with.missed);
         assert_eq!((with.stuck.len(), without.stuck.len()), (0, 0));
     }
@@ -91,7 +91,8 @@ fn whoever_never_gets_a_node_is_named_with_the_schedulers_words() {
         let Side { stuck, missed, .. } = &runs[0].without;
         assert_eq!((stuck.len(), stuck[0].pods, stuck[0].workload.as_str()), (1, 2, "trial/web"));
         assert!(stuck[0].why.contains(says), "{}", stuck[0].why);
-        assert_eq!((missed.len(), missed[0].at_seconds), (1, None), "and it misses every objective");
+        assert_eq!((missed.len(), missed[0].ready, missed[0].wanted), (1, 0, 2), "and it misses what can be missed");
+        assert!(missed[0].lasted_seconds > 590.0, "from the beginning on: {}", missed[0].lasted_seconds);
     }
 }
 
