@@ -30,15 +30,20 @@ fn build() -> Result<PathBuf> {
 
 /// Builds something in release mode; `file` is where it then lies in the directory of release builds.
 pub fn release(selection: &[&str], file: &str) -> Result<PathBuf> {
+    built("release", selection, file)
+}
+
+/// Builds something by a profile of the workspace; `file` is where it then lies in the profile's directory.
+pub fn built(profile: &str, selection: &[&str], file: &str) -> Result<PathBuf> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("this crate lies in a workspace")?;
     let built = cargo()
-        .args(["build", "--release", "--quiet"])
+        .args(["build", "--quiet", "--profile", profile])
         .args(selection)
         .current_dir(workspace)
         .stdin(Stdio::null())
         .status()
         .context("cannot run cargo")?;
-    ensure!(built.success(), "it does not build: run `cargo build --release {}`", selection.join(" "));
+    ensure!(built.success(), "it does not build: run `cargo build --profile {profile} {}`", selection.join(" "));
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    Ok(workspace.join(target).join("release").join(file))
+    Ok(workspace.join(target).join(profile).join(file))
 }

@@ -29,7 +29,7 @@ mod workload;
 
 pub use answer::{Answer, JSON, MERGE, ask};
 pub use attempt::Attempt;
-pub use binary::{binary, release};
+pub use binary::{binary, built, release};
 pub use caller::{Caller, Heard};
 pub use calls::{Calls, count};
 pub use cargo::{cargo, forget_this_package};

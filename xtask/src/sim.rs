@@ -1,7 +1,8 @@
-//! `cargo xtask sim`: simulated clusters, as many as one likes. Builds the simulation with optimisation and hands it all
-//! words; it knows what they mean.
+//! `cargo xtask sim`: simulated clusters, as many as one likes. Builds the simulation for speed and hands it all words; it
+//! knows what they mean.
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -21,9 +22,11 @@ pub struct SimOptions {
 pub fn run(options: &SimOptions) -> Result<ExitCode> {
     let SimOptions { words } = options;
     let mut command = cargo();
-    command
-        .args(["run", "--release", "--quiet", "--package", "spotalis-sim", "--bin", "simulate-seeds", "--"])
-        .args(words);
+    command.args(["run", "--profile", "simulation", "--package", "spotalis-sim", "--bin", "simulate-seeds"]);
+    if !std::io::stderr().is_terminal() {
+        command.arg("--quiet");
+    }
+    command.arg("--").args(words);
     let status = command.status().context("cannot start cargo")?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))

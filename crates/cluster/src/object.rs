@@ -212,10 +212,18 @@ impl Object {
         self.list("/metadata/ownerReferences").iter().map(Owner::of)
     }
 
+    /// The UIDs of all owners.
+    pub fn owner_uids(&self) -> impl Iterator<Item = &str> {
+        self.list("/metadata/ownerReferences").iter().map(|owner| text(owner, "uid"))
+    }
+
     /// The owner that is the controller of this.
     pub fn controller(&self) -> Option<Owner<'_>> {
-        let owners = self.list("/metadata/ownerReferences");
-        owners.iter().find(|owner| is_controller(owner)).map(Owner::of)
+        self.controller_reference().map(Owner::of)
+    }
+
+    fn controller_reference(&self) -> Option<&Value> {
+        self.list("/metadata/ownerReferences").iter().find(|owner| is_controller(owner))
     }
 
     /// The UID of the controller.
@@ -256,7 +264,7 @@ impl Object {
     fn known(&self) -> &Known {
         self.known.get_or_init(|| Known {
             uid: self.text("/metadata/uid").unwrap_or_default().into(),
-            controller: self.controller().map(|owner| owner.uid.into()),
+            controller: self.controller_reference().map(|owner| text(owner, "uid").into()),
             deletion: self.time("/metadata/deletionTimestamp"),
             ready: self.fulfilled(READY).map(|condition| {
                 condition["lastTransitionTime"].as_str().and_then(|time| time.parse().ok()).unwrap_or(Timestamp::MIN)

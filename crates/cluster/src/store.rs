@@ -316,8 +316,8 @@ impl Store {
 
 /// The UIDs under which an object is found.
 fn named(object: &Object) -> impl Iterator<Item = &str> {
-    let uncontrolled = object.controller().is_none().then_some("");
-    object.owners().map(|owner| owner.uid).chain(uncontrolled)
+    let uncontrolled = object.controlled_by().is_none().then_some("");
+    object.owner_uids().chain(uncontrolled)
 }
 
 /// With whom a pod is counted.

@@ -41,8 +41,6 @@ const SEATING_PAUSE: Duration = Duration::from_millis(500);
 const BLOCKED_PAUSE: Duration = Duration::from_secs(10);
 /// Pause after a failed precondition on a pod with a budget, which holds the budget's allowance for two minutes.
 const BURNT_BUDGET_PAUSE: Duration = Duration::from_mins(2);
-/// Pause after an eviction of a pod that was gone: the view will show it.
-const GONE_PAUSE: Duration = Duration::from_secs(1);
 /// Pause after any other refusal, and after an eviction of which the answer was lost.
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
@@ -227,7 +225,7 @@ impl Balance {
         let lapse = corrected_for.into_iter().chain(memory.unsettled_for(key, elapsed)).min();
         let circumstances = Circumstances {
             fresh: index.is_whole(now),
-            awaited: memory.awaits(key, &view.snapshot),
+            awaited: memory.awaits(key, &view.snapshot, elapsed),
             steering: settings.steering,
             limit_free: memory.limit_free(key, settings.max_disruptions, elapsed),
             cooldown: settings.cooldown,
@@ -342,11 +340,13 @@ impl Balance {
                 self.hold(key, pause);
                 Pass { result: error.as_label(), after: After::Pause(pause) }
             }
+            Verdict::Gone(pause) => {
+                self.hold(key, pause);
+                self.await_view(sight, error)
+            }
             // A budget is looked at before the UID: the pod may be gone.
             Verdict::Blocked(_) if !self.index.lock().is_active(&key.namespace, &victim.name, &victim.uid) => {
-                self.memory.lock().end_disruption(key);
-                self.hold(key, GONE_PAUSE);
-                Pass { result: error.as_label(), after: After::Pause(GONE_PAUSE) }
+                self.await_view(sight, error)
             }
             Verdict::Blocked(several) => {
                 let named = || budget.or_else(|| named_budget(error)).unwrap_or_else(|| "unknown".into());
@@ -382,6 +382,12 @@ impl Balance {
         }
     }
 
+    /// The pod went before it could be evicted, and the view does not show that yet: nothing that it shows is true now.
+    fn await_view(&self, sight: &Sight, error: &ApiError) -> Pass {
+        self.memory.lock().found_gone(&sight.view.key, self.clock.elapsed());
+        Pass { result: error.as_label(), after: After::Pause(self.settings.borrow().resync) }
+    }
+
     fn hold(&self, key: &WorkloadKey, pause: Duration) {
         self.memory.lock().hold(key, self.clock.elapsed() + pause);
     }
@@ -410,6 +416,14 @@ impl Balance {
     /// work.
     async fn seat(&self, sight: &Sight, seatings: &[Seating], settings: &Settings) -> Pass {
         for seating in seatings {
+            // What was decided is old as soon as an answer was waited for.
+            let is_due = |(settings, sight): (Settings, Sight)| match sight.due(&settings) {
+                Some(Action::Seat(due)) => due.contains(seating),
+                Some(Action::Evict { pod: _, uid: _, probe: _ }) | None => false,
+            };
+            if !self.look_again(&sight.view.key).is_some_and(is_due) {
+                break;
+            }
             // Asked first: a common turn that is taken and not used is one less for an eviction.
             if !self.seating_pace.try_turn() {
                 break;
@@ -507,6 +521,8 @@ enum After {
 enum Verdict {
     /// Nothing happened, and that is fine; after this long it may be different.
     Undone(Duration),
+    /// The pod was gone already; this long nothing else may be asked for.
+    Gone(Duration),
     /// A budget holds it back, or several of them do.
     Blocked(bool),
     /// It may have happened.
@@ -517,7 +533,8 @@ enum Verdict {
 
 fn verdict(error: &ApiError, has_budget: bool) -> Verdict {
     match error {
-        ApiError::NotFound | ApiError::WrongUid => Verdict::Undone(GONE_PAUSE),
+        ApiError::NotFound => Verdict::Gone(Duration::ZERO),
+        ApiError::WrongUid => Verdict::Gone(if has_budget { BURNT_BUDGET_PAUSE } else { Duration::ZERO }),
         ApiError::Conflict | ApiError::AlreadyExists if has_budget => Verdict::Undone(BURNT_BUDGET_PAUSE),
         ApiError::Conflict | ApiError::AlreadyExists => Verdict::Undone(REFUSED_PAUSE),
         ApiError::BudgetExhausted { message: _ } => Verdict::Blocked(false),

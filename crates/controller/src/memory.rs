@@ -17,6 +17,8 @@ use spotalis_kube::index::{Outlook, WorkloadKey};
 
 /// An eviction counts against the cluster's limit at most this long.
 pub(crate) const DISRUPTION_LIMIT: Duration = Duration::from_mins(5);
+/// For so long it is believed that a pod is gone although the view shows it: nothing waits for ever.
+pub(crate) const GONE_LIMIT: Duration = Duration::from_mins(5);
 /// After an eviction whose replacement was not Ready by then, no autoscaler's promise of that type is believed for so long.
 const DISAPPOINTED: Duration = Duration::from_mins(30);
 /// The first pause after the API server refused an eviction, and the longest; each further one doubles it.
@@ -61,6 +63,8 @@ pub(crate) struct Memory {
     /// When the term began.
     pub(crate) term_began: Option<Timestamp>,
     disruptions: BTreeMap<WorkloadKey, Disruption>,
+    /// Pods of which the API server said that they are gone: the last of each workload, by UID, and when.
+    gone: BTreeMap<WorkloadKey, (Arc<str>, Duration)>,
     /// Workloads that wait for another's disruption to end.
     waiting: Waiting,
     /// Those who were woken and not looked at since: a place is kept for each.
@@ -100,6 +104,7 @@ impl Memory {
     /// Forgets everything about a workload that is gone.
     pub(crate) fn forget(&mut self, key: &WorkloadKey) {
         self.disruptions.remove(key);
+        self.gone.remove(key);
         self.waiting.remove(key);
         self.woken.remove(key);
         self.for_room.remove(key);
@@ -140,11 +145,12 @@ impl Memory {
         Some((since + DISRUPTION_LIMIT).saturating_sub(now))
     }
 
-    /// Whether the view still shows a pod that we evicted.
-    pub(crate) fn awaits(&self, key: &WorkloadKey, snapshot: &Snapshot) -> bool {
-        self.disruptions.get(key).is_some_and(|disruption| {
-            disruption.state != State::Asked && snapshot.pods.iter().any(|pod| pod.uid == disruption.victim.uid)
-        })
+    /// Whether the view still shows a pod that we evicted, or that we know to be gone.
+    pub(crate) fn awaits(&self, key: &WorkloadKey, snapshot: &Snapshot, now: Duration) -> bool {
+        let shows = |uid: &Arc<str>| snapshot.pods.iter().any(|pod| pod.uid == *uid);
+        let disruption = self.disruptions.get(key).filter(|disruption| disruption.state != State::Asked);
+        let gone = self.gone.get(key).filter(|(_, since)| now.saturating_sub(*since) < GONE_LIMIT);
+        disruption.is_some_and(|disruption| shows(&disruption.victim.uid)) || gone.is_some_and(|(uid, _)| shows(uid))
     }
 
     /// The pod of which nobody knows whether it was evicted.
@@ -161,6 +167,13 @@ impl Memory {
             disruption.state = State::Accepted(at);
             disruption.earlier = None;
         }
+    }
+
+    /// The pod was gone before it could be evicted. That is no move of ours, but the view is behind until it shows it.
+    pub(crate) fn found_gone(&mut self, key: &WorkloadKey, now: Duration) {
+        let asked = self.disruptions.get(key).map(|disruption| disruption.victim.uid.clone());
+        self.gone.extend(asked.map(|uid| (key.clone(), (uid, now))));
+        self.end_disruption(key);
     }
 
     /// It was not: as if nothing had been sent.

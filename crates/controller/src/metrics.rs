@@ -1,6 +1,6 @@
 //! What balance counts. Labels are closed sets, except for the workloads themselves, which are capped and can be left out.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -14,7 +14,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use spotalis_core::capacity::CapacityType;
 use spotalis_core::reason::Reason;
-use spotalis_core::rebalance::Decision;
+use spotalis_core::rebalance::{Decision, Realized};
+use spotalis_core::split::Split;
 use spotalis_kube::index::WorkloadKey;
 use spotalis_runtime::metrics::{Kind, MetricDoc};
 
@@ -129,6 +130,14 @@ struct Type {
 
 const BALANCE: &str = "balance";
 
+/// What the series of a workload say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shown {
+    wanted: Split,
+    realized: Realized,
+    blocked: bool,
+}
+
 /// The metrics of balance. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct BalanceMetrics {
@@ -141,7 +150,7 @@ pub struct BalanceMetrics {
     evictions: Family<Eviction, Counter>,
     blocked: Family<Workload, Gauge>,
     node_hours: Family<Type, Counter<f64, AtomicU64>>,
-    shown: Arc<Mutex<BTreeSet<WorkloadKey>>>,
+    shown: Arc<Mutex<BTreeMap<WorkloadKey, Shown>>>,
 }
 
 impl BalanceMetrics {
@@ -174,28 +183,32 @@ impl BalanceMetrics {
 
     /// Shows the counts of a managed workload.
     pub(crate) fn show(&self, key: &WorkloadKey, decision: &Decision) {
+        let Decision { reason, wanted, realized, action: _, wake_at: _, drift: _ } = decision;
+        let blocked = matches!(reason, Reason::MoveBlockedByPdb { pdb: _ } | Reason::SeveralPdbs { pod: _ });
+        let new = Shown { wanted: *wanted, realized: *realized, blocked };
         {
+            // Most passes find all as it was, and the look-up of seven series would be a good part of one.
             let mut shown = self.shown.lock();
-            if !shown.contains(key) && shown.len() >= MOST_WORKLOADS {
+            let old = shown.get(key);
+            if old == Some(&new) || old.is_none() && shown.len() >= MOST_WORKLOADS {
                 return;
             }
-            shown.insert(key.clone());
+            shown.insert(key.clone(), new);
         }
         for capacity in CapacityType::ALL {
             let labels = replicas(key, Some(capacity));
-            self.desired.get_or_create(&labels).set(decision.wanted.of(capacity).into());
+            self.desired.get_or_create(&labels).set(wanted.of(capacity).into());
         }
         for capacity in TYPES {
             let labels = replicas(key, capacity);
-            self.realized.get_or_create(&labels).set(decision.realized.of(capacity).into());
+            self.realized.get_or_create(&labels).set(realized.of(capacity).into());
         }
-        let blocked = matches!(decision.reason, Reason::MoveBlockedByPdb { pdb: _ } | Reason::SeveralPdbs { pod: _ });
         self.blocked.get_or_create(&workload(key)).set(blocked.into());
     }
 
     /// Ends the series of a workload that is gone or no longer managed.
     pub(crate) fn hide(&self, key: &WorkloadKey) {
-        if !self.shown.lock().remove(key) {
+        if self.shown.lock().remove(key).is_none() {
             return;
         }
         for capacity in TYPES {
@@ -207,7 +220,7 @@ impl BalanceMetrics {
 
     /// Ends all series of workloads.
     pub(crate) fn hide_all(&self) {
-        let shown = self.shown.lock().clone();
+        let shown: Vec<WorkloadKey> = self.shown.lock().keys().cloned().collect();
         shown.iter().for_each(|key| self.hide(key));
     }
 

@@ -58,8 +58,10 @@ enum Answer {
     Fine,
     /// 404.
     Gone,
-    /// 409: a precondition failed.
+    /// 409: changed by somebody else.
     Conflict,
+    /// 409: the name is another pod's by now.
+    OtherUid,
     /// 429: a PodDisruptionBudget allows nothing.
     Budget,
     /// 429 with a Status and a delay: the budget's own status is behind.
@@ -98,7 +100,11 @@ impl Answer {
         Ok(match self {
             Self::Fine => response(200, object.to_string(), false),
             Self::Gone => status(404, "NotFound", "not found", json!({}), false),
-            Self::Conflict => status(409, "Conflict", "the UID in the precondition does not match", json!({}), false),
+            Self::Conflict => status(409, "Conflict", "the object has been modified", json!({}), false),
+            Self::OtherUid => {
+                let message = "the UID in the precondition (a) does not match the UID in record (b)";
+                status(409, "Conflict", message, json!({}), false)
+            }
             Self::Budget => {
                 let message = "The disruption budget hidden needs 3 healthy pods and has 3 currently";
                 let details = json!({ "causes": [{ "reason": "DisruptionBudget", "message": message }] });
@@ -774,7 +780,6 @@ async fn who_opts_out_is_left_alone_and_shown_no_more() {
 #[tokio::test(start_paused = true)]
 async fn after_each_answer_the_next_try_comes_in_its_time_and_nothing_hastens_it() {
     for (answer, has_budget, pause, told) in [
-        (Answer::Gone, false, S, false),
         (Answer::Conflict, false, S * 10, false),
         // The failed precondition took the budget's allowance for two minutes.
         (Answer::Conflict, true, S * 120, false),
@@ -795,6 +800,57 @@ async fn after_each_answer_the_next_try_comes_in_its_time_and_nothing_hastens_it
         let again = format!("web-3 at {}", (FIRST + pause).as_secs());
         assert_eq!(world.evictions(), ["web-3 at 10", &again], "{answer:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_was_gone_is_not_asked_for_again_while_the_view_is_behind() {
+    for answer in [Answer::Gone, Answer::OtherUid] {
+        let mut world = drifting(&[answer], Answer::Fine);
+        world.stir();
+        world.lead();
+        world.until(MINUTE * 2).await;
+        assert_eq!(world.evictions(), ["web-3 at 10"], "{answer:?}");
+        let again = world.cluster.replace("web-3");
+        world.until(MINUTE * 3).await;
+        world.cluster.becomes_ready(&again);
+        world.until(MINUTE * 4).await;
+        assert_eq!(
+            world.evictions(),
+            ["web-3 at 10", "web-1 at 190"],
+            "{answer:?}: what came instead is there, and ready"
+        );
+        assert_eq!(world.told().len(), 1, "of the one that was a move");
+    }
+
+    let world = drifting(&[Answer::Gone], Answer::Fine);
+    world.stir();
+    world.lead();
+    world.until(MINUTE * 6).await;
+    assert_eq!(world.evictions(), ["web-3 at 10", "web-3 at 310"], "the view shows it still: nothing waits for ever");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_was_gone_takes_no_place_of_others() {
+    let mut world = World::with(Settings { max_disruptions: 1, ..settings() });
+    ["api", "web"].iter().for_each(|name| world.drifting(name, 25));
+    world.answers(&[Answer::Gone], Answer::Fine);
+    world.stir();
+    world.lead();
+    world.until(FIRST + S * 2).await;
+    assert_eq!(world.evictions(), ["api-1 at 10", "web-1 at 10"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burnt_budget_is_waited_for_even_if_the_pod_was_gone() {
+    let mut world = drifting(&[Answer::OtherUid], Answer::Fine);
+    world.budget_is(&budget("web", "web"));
+    world.stir();
+    world.lead();
+    world.until(FIRST + S).await;
+    let again = world.cluster.replace("web-3");
+    world.cluster.becomes_ready(&again);
+    world.until(MINUTE * 3).await;
+    assert_eq!(world.evictions(), ["web-3 at 10", "web-1 at 130"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -1070,8 +1126,24 @@ async fn a_pod_that_turns_out_to_be_another_before_its_turn_gets_no_slot() {
         assert_eq!(world.seated(), ["web-1"], "on its way");
         world.cluster.pod_is(newer(turn(world.cluster.stored("web-3"))));
         world.until(MS * 290).await;
-        assert_eq!(world.seated(), ["web-1", "web-2", "web-4"]);
+        let seated = world.seated();
+        assert_eq!(seated[..2], ["web-1", "web-2"]);
+        assert!(!seated.contains(&"web-3".to_owned()), "{seated:?}");
     }
+}
+
+/// An answer may take its time, and the workload be another by then.
+#[tokio::test(start_paused = true)]
+async fn nobody_else_is_seated_once_the_workload_is_not_at_rest() {
+    let mut world = World::new();
+    world.unseated("web", 4);
+    world.cluster.server.0.lock().latency = S * 5;
+    world.lead();
+    world.until(S).await;
+    assert_eq!(world.seated(), ["web-1"], "on its way");
+    world.cluster.pod_is(newer(with(world.cluster.stored("web-4"), &readiness(false, EPOCH))));
+    world.until(MINUTE).await;
+    assert_eq!(world.seated(), ["web-1"]);
 }
 
 #[tokio::test(start_paused = true)]

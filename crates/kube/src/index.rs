@@ -454,8 +454,10 @@ impl Index {
         if self.view_is(View::Pods, |currency| currency.is_fresh(now) && currency.disconnected.is_none()) {
             let heard =
                 self.currency(View::Pods).map(|currency| currency.heard).min().map_or(now, |heard| heard.min(now));
-            self.owners.values_mut().for_each(|owner| owner.ledger.expire(heard));
-            self.owners.retain(|_, owner| !owner.pods.is_empty() || !owner.ledger.is_empty());
+            self.owners.retain(|_, owner| {
+                owner.ledger.expire(heard);
+                !owner.pods.is_empty() || !owner.ledger.is_empty()
+            });
         }
     }
 

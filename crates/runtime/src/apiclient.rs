@@ -250,7 +250,7 @@ pub enum ApiError {
     /// 409 on a create.
     #[error("it exists already")]
     AlreadyExists,
-    /// 422 on `metadata.uid`, which is how PATCH says that the name now belongs to another object.
+    /// The name belongs to another object by now, which PATCH says by 422 on `metadata.uid`, and a precondition by 409.
     #[error("the name belongs to another object now")]
     WrongUid,
     /// 422 or 400: what we sent is not acceptable.
@@ -381,6 +381,10 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
 }
 
+/// What a 409 says if the UID in a precondition is another's (`rest.BeforeDelete`, `storage.Preconditions.Check`). Nothing but
+/// these words tells it from other conflicts.
+const UID_PRECONDITION: [&str; 2] = ["the UID in the precondition", "UID in precondition"];
+
 /// Bound on the server's words in our errors.
 const MESSAGE_LIMIT: usize = 1024;
 
@@ -391,7 +395,7 @@ fn refusal(
     message: &str,
     retry_after: Option<Duration>,
 ) -> ApiError {
-    let message = || crate::text::printable(&crate::text::clip(message, MESSAGE_LIMIT)).into_owned();
+    let clipped = || crate::text::printable(&crate::text::clip(message, MESSAGE_LIMIT)).into_owned();
     let reason = status.map_or("", |status| status.reason.as_str());
     let details = status.and_then(|status| status.details.as_ref());
     let retry_after = retry_after.or_else(|| {
@@ -401,14 +405,15 @@ fn refusal(
     let causes = details.map_or(&[][..], |details| &details.causes);
     match code {
         StatusCode::UNAUTHORIZED => ApiError::Unauthorized(call),
-        StatusCode::FORBIDDEN => ApiError::Forbidden { call, message: message() },
+        StatusCode::FORBIDDEN => ApiError::Forbidden { call, message: clipped() },
         StatusCode::NOT_FOUND => ApiError::NotFound,
         StatusCode::CONFLICT if reason == "AlreadyExists" => ApiError::AlreadyExists,
+        StatusCode::CONFLICT if UID_PRECONDITION.iter().any(|words| message.contains(words)) => ApiError::WrongUid,
         StatusCode::CONFLICT => ApiError::Conflict,
         StatusCode::UNPROCESSABLE_ENTITY if causes.iter().any(|cause| cause.field == "metadata.uid") => {
             ApiError::WrongUid
         }
-        StatusCode::UNPROCESSABLE_ENTITY | StatusCode::BAD_REQUEST => ApiError::Invalid { message: message() },
+        StatusCode::UNPROCESSABLE_ENTITY | StatusCode::BAD_REQUEST => ApiError::Invalid { message: clipped() },
         StatusCode::TOO_MANY_REQUESTS => match causes.iter().find(|cause| cause.reason == "DisruptionBudget") {
             Some(cause) => {
                 let message = crate::text::printable(&crate::text::clip(&cause.message, MESSAGE_LIMIT)).into_owned();
@@ -423,10 +428,10 @@ fn refusal(
             ApiError::Throttled { retry_after: retry_after.unwrap_or(DEFAULT_RETRY_AFTER) }
         }
         // The only thing that tells this 500 from others is its sentence.
-        StatusCode::INTERNAL_SERVER_ERROR if message().contains("more than one PodDisruptionBudget") => {
+        StatusCode::INTERNAL_SERVER_ERROR if message.contains("more than one PodDisruptionBudget") => {
             ApiError::SeveralBudgets
         }
-        code => ApiError::Server { code: code.as_u16(), message: message() },
+        code => ApiError::Server { code: code.as_u16(), message: clipped() },
     }
 }
 
@@ -547,12 +552,16 @@ mod tests {
         let budget = r#"{"causes":[{"reason":"DisruptionBudget","message":"The disruption budget web needs 3 healthy pods and has 3 currently"}]}"#;
         let uid = r#"{"name":"n","kind":"Node","causes":[{"reason":"FieldValueInvalid","message":"field is immutable","field":"metadata.uid"}]}"#;
         let two = r#"{"kind":"Status","status":"Failure","message":"This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.","code":500}"#;
+        let other = r#"{"kind":"Status","status":"Failure","message":"Operation cannot be fulfilled on pods \"web-0\": the UID in the precondition (a) does not match the UID in record (b). The object might have been deleted and then recreated","reason":"Conflict","code":409}"#;
+        let other_of_storage = r#"{"kind":"Status","status":"Failure","message":"Operation cannot be fulfilled on pods \"web-0\": StorageError: invalid object, Code: 4, Key: /registry/pods/shop/web-0, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: a, UID in object meta: b","reason":"Conflict","code":409}"#;
         let retry = [("retry-after", "7")];
         for (call, code, headers, body, want) in [
             (PATCH, 401, &[][..], status(401, "Unauthorized", "{}"), "unauthorized"),
             (PATCH, 403, &[], status(403, "Forbidden", "{}"), "forbidden"),
             (PATCH, 404, &[], status(404, "NotFound", "{}"), "not_found"),
             (PATCH, 409, &[], status(409, "Conflict", "{}"), "conflict"),
+            (EVICT, 409, &[], other.to_owned(), "wrong_uid"),
+            (EVICT, 409, &[], other_of_storage.to_owned(), "wrong_uid"),
             (PATCH, 409, &[], status(409, "AlreadyExists", "{}"), "already_exists"),
             (PATCH, 422, &[], status(422, "Invalid", uid), "wrong_uid"),
             (PATCH, 422, &[], status(422, "Invalid", "{}"), "invalid"),

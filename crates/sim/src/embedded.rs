@@ -6,16 +6,15 @@ use std::time::Duration;
 use embedded_cluster::Options;
 use embedded_cluster::resource::Kind;
 use embedded_cluster::store::Store;
-use jiff::SignedDuration;
 use kube::Client;
 use serde_json::Value;
-use spotalis_config::{Config, Rounding, Sources, variable};
+use spotalis_config::{Config, Sources, variable};
 use spotalis_runtime::Clock;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::fault::Calm;
-use crate::judge::{self, Judge, Rules};
+use crate::judge::{Judge, Rules};
 use crate::play::{PlayError, Stage, Terms, play};
 use crate::process::{Process, identity};
 use crate::record::{Moment, Record, Recorder};
@@ -131,18 +130,7 @@ impl Embedded {
 
     /// A judge of all that is done from now on, by the rules of this installation.
     fn summon_judge(&mut self) -> Judge {
-        let controller = &self.config.settings.controller;
-        let rules = Rules {
-            cooldown: SignedDuration::try_from(controller.cooldown).expect("a short time"),
-            limit: controller.max_concurrent_disruptions as usize,
-            rounding: match self.config.settings.distribution.rounding {
-                Rounding::Ceil => judge::Rounding::Ceil,
-                Rounding::Nearest => judge::Rounding::Nearest,
-                Rounding::Floor => judge::Rounding::Floor,
-            },
-            lease: spotalis_instance::LEASE.to_owned(),
-            identities: BTreeMap::new(),
-        };
+        let rules = Rules::of(&self.config);
         let requests = self.world.doors.requests();
         let judge = Judge::of(&self.world.cluster, requests.clone(), rules);
         self.exchange = Exchange::new(self.world.cluster.clone(), Some(judge.clone()), requests.clone());

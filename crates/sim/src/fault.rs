@@ -47,6 +47,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether what was asked for is not done, and its sender hears of it or could.
+    pub(crate) const fn is_loss(self) -> bool {
+        matches!(self, Self::Broken | Self::Conflict | Self::Overload | Self::Unsent)
+    }
+
     /// What can go wrong with a request that is no list, watch or review.
     pub const OF_REQUESTS: [Self; 10] = [
         Self::Broken,

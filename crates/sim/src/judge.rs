@@ -2,13 +2,13 @@
 //!
 //! It sees the store as it is, not what a process believes; it shares no line with the decisions that it judges. A process
 //! sees the store late, so an act is right if it is right by a wish and by pods as they were within the last [`LAG`], or
-//! within as long as its process was not told; but by no pods from before an eviction of its own that it knows was done. What
-//! becomes of the act does not matter: a wrong one that is lost or refused is wrong. Letters and numbers in messages are
-//! those of the properties in `docs/explanation/simulation.md`.
+//! within as long as its process was not told; but by no pods from before an eviction of its own in this term that it knows
+//! was done, or came too late. What becomes of the act does not matter: a wrong one that is lost or refused is wrong. Letters
+//! and numbers in messages are those of the properties in `docs/explanation/simulation.md`.
 
 mod facts;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +20,9 @@ use embedded_cluster::store::{Change, Key, Store};
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use serde_json::Value;
+use spotalis_config::{Config, Provisioner};
 
-use self::facts::{COST, Capacity, PodFacts, SLOT};
+use self::facts::{COST, Capacity, Open, PodFacts, SLOT};
 pub use self::facts::{Facts, Rounding};
 use crate::fault::Call;
 use crate::requests::Requests;
@@ -33,6 +34,9 @@ pub const LAG: Duration = Duration::from_millis(1_500);
 const REMEMBERED: SignedDuration = SignedDuration::from_mins(3);
 /// A move whose replacement is not ready by then counts no longer.
 const ABANDONED: SignedDuration = SignedDuration::from_mins(5);
+
+/// The answers to who asks for a pod that is gone, or was replaced by one of its name.
+const TOO_LATE: [u16; 2] = [404, 409];
 
 /// What an instance may write, and nothing else.
 const WRITES: [&str; 6] =
@@ -50,10 +54,35 @@ pub struct Rules {
     pub limit: usize,
     /// `distribution.rounding`.
     pub rounding: Rounding,
+    /// `leaderElection.renewDeadline`.
+    pub renew_deadline: SignedDuration,
+    /// `distribution.provisioner: always`.
+    pub trusts_autoscaler: bool,
     /// The Lease.
     pub lease: String,
     /// The identity of each process, by its number.
     pub identities: BTreeMap<u32, String>,
+}
+
+impl Rules {
+    /// Of an installation.
+    pub fn of(config: &Config) -> Self {
+        let spotalis_config::Settings { controller, distribution, .. } = &config.settings;
+        let time = |time| SignedDuration::try_from(time).expect("a short time");
+        Self {
+            cooldown: time(controller.cooldown),
+            limit: controller.max_concurrent_disruptions as usize,
+            rounding: match distribution.rounding {
+                spotalis_config::Rounding::Ceil => Rounding::Ceil,
+                spotalis_config::Rounding::Nearest => Rounding::Nearest,
+                spotalis_config::Rounding::Floor => Rounding::Floor,
+            },
+            renew_deadline: time(controller.leader_election.renew_deadline),
+            trusts_autoscaler: distribution.provisioner == Provisioner::Always,
+            lease: spotalis_instance::LEASE.to_owned(),
+            identities: BTreeMap::new(),
+        }
+    }
 }
 
 /// A workload: kind, namespace, name.
@@ -82,6 +111,8 @@ struct Request {
     is_awaited: bool,
     /// When it was accepted, and whether somebody waited for that still.
     accepted: Option<(Timestamp, bool)>,
+    /// Since when the pod was going or gone, by the answer.
+    over: Option<Timestamp>,
     /// Its sender has heard of that.
     is_known: bool,
 }
@@ -108,6 +139,12 @@ struct State {
     holder: String,
     /// `acquireTime`: another one is another term.
     acquired: String,
+    /// When its holder wrote it last.
+    renewed: Timestamp,
+    /// The types on whose nodes a pod might go, since when.
+    open: VecDeque<(Timestamp, Open)>,
+    /// The Events that were sent, whatever became of them: the kind and name of what they are about, and the reason.
+    sent_events: BTreeSet<[String; 3]>,
     digest: u64,
     changes: u64,
     /// When anything but a Lease changed last.
@@ -146,7 +183,7 @@ impl UnderWay {
     /// The answer has arrived.
     pub(crate) fn hear(self) {
         if let Some(request) = self.judge.state.lock().asked.get_mut(&self.number) {
-            request.is_known = request.accepted.is_some();
+            request.is_known = request.over.is_some();
         }
     }
 }
@@ -171,7 +208,10 @@ impl Judge {
             terms: Vec::new(),
             holder: String::new(),
             acquired: String::new(),
-            digest: 0xcbf2_9ce4_8422_2325,
+            renewed: Timestamp::MIN,
+            open: VecDeque::new(),
+            sent_events: BTreeSet::new(),
+            digest: 0,
             changes: 0,
             stirred: cluster.now(),
         };
@@ -199,6 +239,7 @@ impl Judge {
         match call.site.as_str() {
             "create pods/eviction" => state.judge_eviction(call, &body(), now, horizon()),
             "patch pods" => state.judge_seating(call, &body(), now, horizon()),
+            "create events" => state.note_event(&body()),
             _ if call.is_write() && !WRITES.contains(&call.site.as_str()) => {
                 let wrong = format!(
                     "{now} P15: process {} asks to {} {}/{}",
@@ -215,7 +256,13 @@ impl Judge {
     pub(crate) fn is_done(&self, number: u64, code: u16) {
         let mut state = self.state.lock();
         let at = self.cluster.now();
-        let Some(request) = state.asked.get_mut(&number).filter(|_| code < 300) else { return };
+        let Some(request) = state.asked.get_mut(&number).filter(|_| code < 300 || TOO_LATE.contains(&code)) else {
+            return;
+        };
+        request.over = Some(at);
+        if code >= 300 {
+            return;
+        }
         request.accepted = Some((at, request.is_awaited));
         let (workload, is_awaited) = (request.workload.clone(), request.is_awaited);
         // Of one that was given up nobody can know.
@@ -259,9 +306,11 @@ impl Judge {
         self.cluster.read(|store| facts::blocker(store, workload))
     }
 
-    /// Whether an Event of this reason tells of a workload.
+    /// Whether an Event of this reason tells of a workload, or was sent to and was lost with other Events.
     pub fn is_told(&self, workload: &Workload, reason: &str) -> bool {
-        self.cluster.read(|store| facts::is_told(store, workload, reason))
+        let subject = [workload.kind.resource().name, &workload.name, reason].map(str::to_owned);
+        let is_lost = || self.requests.has_lost("create events") && self.state.lock().sent_events.contains(&subject);
+        self.cluster.read(|store| facts::is_told(store, workload, reason)) || is_lost()
     }
 
     /// Since when nothing has changed but Leases.
@@ -285,9 +334,7 @@ impl State {
         }
         let object = change.after.as_ref().or(change.before.as_ref());
         let text = object.map_or(&[][..], |object| object.written());
-        for byte in text.iter().copied().chain(change.revision.to_le_bytes()) {
-            self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
+        self.digest = fold(self.digest ^ change.revision, text);
         match change.key.kind {
             Kind::Lease if *change.key.name == *self.rules.lease => self.see_lease(change.after.as_deref(), now),
             Kind::Deployment | Kind::StatefulSet => self.look(store, &change.key, now),
@@ -303,12 +350,32 @@ impl State {
                     }
                 }
             }
-            Kind::Node | Kind::Namespace if matters() => {
-                let known: Vec<Workload> = self.past.keys().cloned().collect();
-                known.iter().for_each(|workload| self.look(store, workload, now));
+            Kind::Node | Kind::NodePool => {
+                self.see_nodes(store, now);
+                if matters() {
+                    self.look_at_all(store, now);
+                }
             }
+            Kind::Namespace if matters() => self.look_at_all(store, now),
             _ => {}
         }
+    }
+
+    fn look_at_all(&mut self, store: &Store, now: Timestamp) {
+        let known: Vec<Workload> = self.past.keys().cloned().collect();
+        known.iter().for_each(|workload| self.look(store, workload, now));
+    }
+
+    fn see_nodes(&mut self, store: &Store, now: Timestamp) {
+        let open = Open::of(store);
+        if self.open.back().is_none_or(|(_, last)| *last != open) {
+            self.open.push_back((now, open));
+        }
+    }
+
+    fn note_event(&mut self, body: &Value) {
+        let word = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        self.sent_events.insert(["/regarding/kind", "/regarding/name", "/reason"].map(word));
     }
 
     fn see_lease(&mut self, lease: Option<&Object>, now: Timestamp) {
@@ -317,6 +384,7 @@ impl State {
         if !holder.is_empty() && (holder != self.holder || acquired != self.acquired) {
             self.terms.push(now);
         }
+        self.renewed = now;
         holder.clone_into(&mut self.holder);
         acquired.clone_into(&mut self.acquired);
     }
@@ -373,13 +441,13 @@ impl State {
         self.past.iter().find(|(_, past)| has(past)).map(|(workload, _)| workload.clone())
     }
 
-    /// While nothing goes wrong, no pod is steered to a type of which there are enough.
+    /// While nothing goes wrong, no pod is steered to a type of which there are enough, or of a workload that nobody may touch.
     fn judge_steering(&mut self, workload: &Workload, pod: &Object, now: Timestamp) {
         let steered = facts::steered_to(pod);
         let Some(facts) = self.past.get(workload).and_then(|past| past.back()).map(|(_, facts)| facts) else { return };
         let is_new = self.states(workload, now - LAG).any(|before| before.wish() != facts.wish());
-        if !is_new && facts.has_too_many(steered) {
-            self.wrongs.push(format!("{now} P8: {} is steered to {steered:?}: {facts}", pod.name()));
+        if let Some(why) = facts.objection_to_steering(steered).filter(|_| !is_new) {
+            self.wrongs.push(format!("{now} P8: {} is steered to {steered:?}: {why}: {facts}", pod.name()));
         }
     }
 
@@ -398,6 +466,8 @@ impl State {
                 let seen = Horizon { pods: done.map_or(horizon.pods, |done| horizon.pods.max(done)), ..horizon };
                 wrongs.extend(self.objections(&workload, uid, seen, &EVICTION));
                 wrongs.extend(self.objections_to_pace(&workload, call.process, now, horizon));
+                wrongs.extend(self.objection_to_loops(&workload, call.process, now, horizon));
+                wrongs.extend(self.objection_to_the_void(&workload, uid, horizon));
                 self.asked.insert(
                     call.number,
                     Request {
@@ -407,12 +477,13 @@ impl State {
                         sent: now,
                         is_awaited: true,
                         accepted: None,
+                        over: None,
                         is_known: false,
                     },
                 );
             }
         }
-        wrongs.extend(self.objections_to_leader(call.process));
+        wrongs.extend(self.objections_to_leader(call.process, now));
         self.object(call, "evicts", now, wrongs);
     }
 
@@ -422,16 +493,69 @@ impl State {
         self.wrongs.extend(wrongs.into_iter().map(told));
     }
 
-    /// When the last eviction of a workload was done of which this process knows that it was.
+    /// Since when, as this process was told in this term, a pod of a workload was gone for which it had asked.
     fn known_to_be_done(&self, process: u32, workload: &Workload) -> Option<Timestamp> {
-        let known =
-            |request: &&Request| request.is_known && request.process == process && request.workload == *workload;
-        self.asked.values().filter(known).filter_map(|request| request.accepted.map(|(at, _)| at)).max()
+        self.own(process, workload).filter(|request| request.is_known).filter_map(|request| request.over).max()
     }
 
-    fn objections_to_leader(&self, process: u32) -> Option<(&'static str, String)> {
+    /// What a process has asked of a workload in this term.
+    fn own(&self, process: u32, workload: &Workload) -> impl Iterator<Item = &Request> {
+        let is_its = move |request: &&Request| request.process == process && request.workload == *workload;
+        let term = self.term();
+        self.asked.values().filter(is_its).filter(move |request| request.sent >= term)
+    }
+
+    /// When the last term began. Whoever leads it does not know what it did before.
+    fn term(&self) -> Timestamp {
+        self.terms.last().copied().unwrap_or(Timestamp::MIN)
+    }
+
+    fn objections_to_leader(&self, process: u32, now: Timestamp) -> Option<(&'static str, String)> {
         let identity = self.rules.identities.get(&process).map_or("", String::as_str);
-        (self.holder != identity).then(|| ("P7", format!("{identity} does not lead, {:?} does", self.holder)))
+        if self.holder != identity {
+            return Some(("P7", format!("{identity} does not lead, {:?} does", self.holder)));
+        }
+        let age = now.duration_since(self.renewed);
+        (age > self.rules.renew_deadline).then(|| ("P7", format!("{identity} wrote the Lease last {age} ago")))
+    }
+
+    /// After an eviction that a process knows was done, it makes no other one if it has to see that the webhook does not steer
+    /// what comes back: for five minutes, of which the last two are not remembered here.
+    fn objection_to_loops(
+        &self,
+        workload: &Workload,
+        process: u32,
+        now: Timestamp,
+        horizon: Horizon,
+    ) -> Option<(&'static str, String)> {
+        let known = self.own(process, workload).filter(|request| request.is_known && request.accepted.is_some());
+        let last = known.map(|request| request.sent).max()?;
+        let is_soon = now.duration_since(last) < REMEMBERED;
+        let has_proof = self.past.get(workload)?.iter().any(|(_, facts)| facts.steers_since(last) == Some(true));
+        let is_refuted = self.states(workload, horizon.pods).all(|facts| facts.steers_since(last) == Some(false));
+        (is_soon && !has_proof && is_refuted)
+            .then(|| ("P11", "what came back after the last one was not steered".to_owned()))
+    }
+
+    /// Nobody is moved to where there is no node for him, and nobody says that one would come.
+    fn objection_to_the_void(
+        &self,
+        workload: &Workload,
+        uid: &str,
+        horizon: Horizon,
+    ) -> Option<(&'static str, String)> {
+        let known: Vec<&Facts> = self.states(workload, horizon.pods).collect();
+        let of = known.iter().filter_map(|facts| facts.pod(uid)).map(|pod| pod.capacity);
+        let is_open = |to: Capacity| self.rules.trusts_autoscaler || self.opens(horizon).any(|open| open.has(to));
+        let to: Vec<Capacity> = of.filter(|of| *of != Capacity::Unknown).map(Capacity::other).collect();
+        let in_vain = !to.is_empty() && !to.into_iter().any(is_open);
+        in_vain.then(|| ("P11", "no node of the other type would take it".to_owned()))
+    }
+
+    /// What was open at a time that lasted longer than until then.
+    fn opens(&self, horizon: Horizon) -> impl Iterator<Item = &Open> {
+        let ended = self.open.iter().skip(1).take_while(|(began, _)| *began <= horizon.pods).count();
+        self.open.range(ended..).map(|(_, open)| open)
     }
 
     /// The cooldown of a workload, and the limit on moves in the whole cluster.
@@ -449,6 +573,10 @@ impl State {
         let last = of_it.clone().filter_map(|request| request.accepted).filter(counts).map(|(at, _)| at).max();
         // What is read off the pods has whole seconds.
         let shortest = self.rules.cooldown.saturating_sub(SignedDuration::from_secs(1));
+        let has_rested = |facts: &Facts| facts.stirred.is_none_or(|last| now.duration_since(last) >= shortest);
+        if !self.states(workload, horizon.pods).any(has_rested) {
+            wrongs.push(("P3", "a pod has changed since".to_owned()));
+        }
         if let Some(after) = last.map(|last| now.duration_since(last)).filter(|after| *after < shortest) {
             wrongs.push(("P3", format!("{after} after the last one")));
         }
@@ -470,8 +598,7 @@ impl State {
         let others = self.moving.iter().filter(|(other, _)| *other != workload);
         let moves = others.filter_map(|(_, number)| self.asked.get(number));
         let recent = moves.filter(|request| now.duration_since(request.sent) < ABANDONED);
-        let term = self.terms.last().copied().unwrap_or(Timestamp::MIN);
-        let own = recent.clone().filter(|request| request.process == process && request.sent >= term);
+        let own = recent.clone().filter(|request| request.process == process && request.sent >= self.term());
         (recent.count(), own.count())
     }
 
@@ -509,7 +636,17 @@ impl State {
                 wrongs.extend(self.objections(&workload, uid, horizon, &rules));
             }
         }
-        wrongs.extend(self.objections_to_leader(call.process));
+        wrongs.extend(self.objections_to_leader(call.process, now));
         self.object(call, "seats", now, wrongs);
     }
+}
+
+/// A number that differs, but for one chance in 2^64, if the one before or the text does: eight bytes at a time, since every
+/// change of the cluster goes through here.
+pub(crate) fn fold(before: u64, text: &[u8]) -> u64 {
+    text.chunks(8).fold(before, |digest, chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        (digest ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+    })
 }

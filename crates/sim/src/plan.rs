@@ -347,7 +347,7 @@ fn event(chance: &mut Chance, workloads: &[Workload]) -> Event {
         19 => Event::Sicken(name, chance.between(0, 11)),
         20 => Event::Pause(name, true),
         6 => Event::Percentage(name, Some((*chance.pick(&["most", "101", "-1", "50 %"])).to_owned())),
-        7 => Event::Floor(name, floor(chance)),
+        7 => Event::Floor(name, (*chance.pick(&["0", "most", "1", "1", "2", "4", "25%", "101%"])).to_owned()),
         8 | 22 => Event::OptIn(name, chance.percent(60)),
         9 => Event::DeletePod(name, chance.between(0, 11)),
         10 | 11 => Event::Reclaim(chance.between(0, 7), chance.percent(70)),

@@ -146,10 +146,11 @@ impl Process {
         self.dead.run_until_cancelled(self.tasks.end()).await;
     }
 
-    /// Nothing of it runs for that long.
+    /// Nothing of it runs for that long, if it does not stand still already.
     pub fn stand_still(&self, length: Duration) {
-        self.doors.requests.is_deaf(self.number, length);
-        self.tasks.stand_still(length);
+        if self.tasks.stand_still(length) {
+            self.doors.requests.is_deaf(self.number, length);
+        }
     }
 
     /// The sum of a metric over all its series; absent, there is none of this name.

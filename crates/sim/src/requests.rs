@@ -100,7 +100,10 @@ impl Requests {
     /// A process reaches nobody and is reached by nobody for that long: its requests are refused at once, or, if nobody says
     /// so, answered by nobody. Its watches are silent, and go on afterwards.
     pub fn cut_off(&self, process: u32, length: Duration, silent: bool) {
-        self.0.lock().cut_off.insert(process, CutOff { until: Instant::now() + length, silent });
+        let until = Instant::now() + length;
+        if self.cut_off_now(process).is_none_or(|before| before.until < until) {
+            self.0.lock().cut_off.insert(process, CutOff { until, silent });
+        }
         self.is_deaf(process, length);
     }
 
@@ -171,9 +174,11 @@ impl Requests {
         self.0.lock().happened.clone()
     }
 
-    /// Whether anything went wrong with a request to this site.
-    pub(crate) fn has_met(&self, site: &str) -> bool {
-        self.0.lock().happened.iter().any(|(call, _)| call.site == site)
+    /// Whether a request to this site may have come to nothing, although its sender lived on.
+    pub(crate) fn has_lost(&self, site: &str) -> bool {
+        let state = self.0.lock();
+        let is_lost = |(call, fault): &(Call, Fault)| call.site == site && fault.is_loss();
+        !state.cut_off.is_empty() || state.happened.iter().any(is_lost)
     }
 
     /// All requests so far.

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::embedded::in_no_time;
 use crate::fault::{Call, Fault};
-use crate::judge::{self, Eviction, Facts, Judge, Rules};
+use crate::judge::{self, Eviction, Facts, Judge, Rules, fold};
 use crate::panics::noted;
 use crate::plan::{Event, Plan, Workload, pdb};
 use crate::process::{Process, identity};
@@ -25,7 +25,7 @@ use crate::world::{NAMESPACE, World};
 /// Until a process that ended has a successor.
 const RESTART: Duration = Duration::from_secs(3);
 /// In the last part of a run nothing may be moved any more.
-const QUIET: SignedDuration = SignedDuration::from_mins(10);
+const QUIET: Duration = Duration::from_mins(10);
 /// By this a pod asks to be left where it is.
 const KEPT: &str = "karpenter.sh/do-not-disrupt";
 /// How often it is looked whether all is at rest.
@@ -87,14 +87,7 @@ async fn live(plan: &Plan) -> Outcome {
     let config = configuration(plan);
     let requests = Requests::new(plan.faults.fate());
     let world = World::new(plan.seed, &config, requests.clone()).await;
-    let rules = Rules {
-        cooldown: SignedDuration::try_from(plan.cooldown).expect("a short time"),
-        limit: plan.limit as usize,
-        rounding: plan.rounding,
-        lease: spotalis_instance::LEASE.to_owned(),
-        identities: BTreeMap::new(),
-    };
-    let judge = Judge::of(&world.cluster, requests.clone(), rules);
+    let judge = Judge::of(&world.cluster, requests.clone(), Rules::of(&config));
     let exchange = Exchange::new(world.cluster.clone(), Some(judge.clone()), requests);
     let mut run = Run {
         world,
@@ -347,7 +340,12 @@ impl Run {
     /// it has, and nothing stirs, nothing but Leases would change until the end.
     async fn rest(&mut self, plan: &Plan) {
         let (calm, begun, patience) = (self.world.cluster.now(), Instant::now(), self.patience(plan));
-        while begun.elapsed() < patience.max(plan.stillness) {
+        // Whoever comes to rest in the last moment has to stay there as well.
+        let is_over = |rested: Option<Duration>| {
+            let until = patience.max(plan.stillness).max(rested.map_or(Duration::ZERO, |rested| rested + QUIET));
+            begun.elapsed() >= until
+        };
+        while !is_over(self.rested_after) {
             self.rested_after = match self.rested_after {
                 _ if !self.unbalanced().is_empty() => None,
                 None => Some(begun.elapsed()),
@@ -359,7 +357,8 @@ impl Run {
             }
             sleep(LOOK).await;
         }
-        if let Some(after) = self.rested_after.filter(|after| *after > patience) {
+        // It may have been so since the look before.
+        if let Some(after) = self.rested_after.filter(|after| *after > patience + LOOK) {
             self.judge.complain(&format!("P10: all are where they should be only after {after:?}, not {patience:?}"));
         }
     }
@@ -382,7 +381,7 @@ impl Run {
         let name = &workload.name;
         let untold = |reason: &str| {
             // One that was refused or lost on its way is not told again, as everybody's.
-            let told = self.judge.is_told(workload, reason) || self.world.doors.requests().has_met("create events");
+            let told = self.judge.is_told(workload, reason);
             (!told).then(|| format!("P16: no {reason} is told of {name}: {facts}"))
         };
         if facts.ready() < facts.replicas {
@@ -405,7 +404,8 @@ impl Run {
     fn restless(&self) -> Vec<String> {
         let Self { world, judge, processes, .. } = self;
         let now = world.cluster.now();
-        let late = judge.evictions().into_iter().filter(|eviction| now.duration_since(eviction.at) < QUIET);
+        let late =
+            judge.evictions().into_iter().filter(|eviction| now.duration_since(eviction.at).unsigned_abs() < QUIET);
         let mut wrongs: Vec<String> =
             late.map(|eviction| format!("P11: {} is still moved at {}", eviction.workload.name, eviction.at)).collect();
         let metric = |process: &Process, name: &str| process.metric(name).expect("a metric that every instance shows");
@@ -437,12 +437,15 @@ impl Run {
             started: _,
             begun,
         } = self;
+        let (calls, faults) = (world.doors.requests().calls(), world.doors.requests().happened());
         let (digest, changes) = judge.digest();
+        let asked = calls.iter().fold(digest, |digest, call| fold(digest, format!("{call:?}").as_bytes()));
+        let digest = faults.iter().fold(asked, |digest, fault| fold(digest, format!("{fault:?}").as_bytes()));
         Outcome {
             wrongs: judge.wrongs(),
             evictions: judge.evictions(),
-            faults: world.doors.requests().happened(),
-            calls: world.doors.requests().calls(),
+            faults,
+            calls,
             calm_after,
             rested_after,
             digest,

@@ -58,12 +58,11 @@ impl Executor for Tasks {
 }
 
 impl Tasks {
-    /// None of them runs for that long.
-    pub(crate) fn stand_still(&self, length: Duration) {
+    /// None of them runs for that long; nothing happens, and `false` is returned, if they stand still already.
+    pub(crate) fn stand_still(&self, length: Duration) -> bool {
         let gate = self.gate.clone();
         if gate.0.lock().is_some() {
-            // It goes on when the time before is over.
-            return;
+            return false;
         }
         *gate.0.lock() = Some(Vec::new());
         tokio::spawn(async move {
@@ -71,6 +70,7 @@ impl Tasks {
             let waiting = gate.0.lock().take();
             waiting.into_iter().flatten().for_each(Waker::wake);
         });
+        true
     }
 
     /// Returns when they run.
@@ -103,7 +103,7 @@ mod tests {
         }));
         sleep(Duration::from_millis(3_500)).await;
         assert_eq!(ticks.load(Ordering::Relaxed), 3);
-        tasks.stand_still(Duration::from_mins(1));
+        assert!(tasks.stand_still(Duration::from_mins(1)) && !tasks.stand_still(Duration::from_mins(9)));
         sleep(Duration::from_secs(30)).await;
         assert_eq!(ticks.load(Ordering::Relaxed), 3, "it stands still");
         tasks.run().await;

@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use embedded_cluster::engine::{World as _, Write};
 use embedded_cluster::resource::Kind;
+use embedded_cluster::store::Key;
 use http::StatusCode;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -20,6 +22,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 const SLOT: &str = "spotalis.io/slot";
+const ADMISSION: &str = "spotalis.io/admission-id";
 const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// A world with a node of each type, and somebody who holds the Lease and acts in it.
@@ -47,6 +50,12 @@ struct Pod {
     version: String,
 }
 
+impl Pod {
+    fn fences(&self) -> Value {
+        json!({"uid": self.uid, "resourceVersion": self.version})
+    }
+}
+
 impl Stage {
     async fn set() -> Self {
         Self::with(None).await
@@ -59,6 +68,8 @@ impl Stage {
             cooldown: SignedDuration::from_secs(10),
             limit: 1,
             rounding: Rounding::Ceil,
+            renew_deadline: SignedDuration::from_secs(10),
+            trusts_autoscaler: false,
             lease: "spotalis-controller".to_owned(),
             identities: [(1, "leader".to_owned()), (2, "follower".to_owned())].into(),
         };
@@ -87,7 +98,9 @@ impl Stage {
             "nodeTaintsPolicy": "Honor", "labelSelector": {"matchLabels": app}}]);
         let containers = json!([{"name": "main", "image": "none"}]);
         let spec = json!({"containers": containers, "topologySpreadConstraints": spread});
-        let template = json!({"metadata": {"labels": app}, "spec": spec});
+        // As if the webhook had seen each of them.
+        let seen = json!({ADMISSION: "seen"});
+        let template = json!({"metadata": {"labels": app, "annotations": seen}, "spec": spec});
         self.world
             .create(json!({
                 "apiVersion": "apps/v1", "kind": kind,
@@ -125,7 +138,18 @@ impl Stage {
         self.evict_as(&self.leader, pod, json!({"uid": pod.uid})).await;
     }
 
+    /// The leader goes on leading.
+    async fn renew(&self) {
+        let renewed = json!({"spec": {"renewTime": format!("{:.6}", self.world.cluster.now())}});
+        self.world.change(Kind::Lease, "spotalis-system", "spotalis-controller", &renewed).await;
+    }
+
     async fn evict_as(&self, who: &kube::Client, pod: &Pod, preconditions: Value) {
+        self.renew().await;
+        self.evict_without_renewal(who, pod, preconditions).await;
+    }
+
+    async fn evict_without_renewal(&self, who: &kube::Client, pod: &Pod, preconditions: Value) {
         let name = &pod.name;
         let body = json!({"apiVersion": "policy/v1", "kind": "Eviction",
             "metadata": {"namespace": NAMESPACE, "name": name}, "deleteOptions": {"preconditions": preconditions}});
@@ -133,9 +157,15 @@ impl Stage {
     }
 
     async fn seat(&self, pod: &Pod, annotations: Value) {
-        let metadata = json!({"uid": pod.uid, "resourceVersion": pod.version, "annotations": annotations});
+        self.seat_as(&self.leader, pod, pod.fences(), annotations).await;
+    }
+
+    async fn seat_as(&self, who: &kube::Client, pod: &Pod, fences: Value, annotations: Value) {
+        self.renew().await;
+        let mut metadata = fences;
+        metadata["annotations"] = annotations;
         let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{}", pod.name);
-        Self::send(&self.leader, "PATCH", &path, json!({"metadata": metadata})).await;
+        Self::send(who, "PATCH", &path, json!({"metadata": metadata})).await;
     }
 
     /// What comes of it is not looked at.
@@ -231,9 +261,63 @@ async fn a_cooldown_and_the_limit_are_kept() {
     stage.evict(&stage.pod("api", "on-demand")).await;
     stage.says(&["P3"]);
     sleep(Duration::from_secs(8)).await;
-    // Replaced by now, but not long enough ago.
+    // Replaced by now, but neither was the last one long enough ago, nor what came back.
     stage.evict(&stage.pod("web", "on-demand")).await;
-    stage.says(&["P3", "P3"]);
+    stage.says(&["P3", "P3", "P3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_happens_to_a_pod_begins_the_cooldown_anew() {
+    let stage = Stage::set().await;
+    stage.add("Deployment", "web", 4, ("75", "0")).await;
+    stage.world.delete(Kind::Pod, NAMESPACE, &stage.pod("web", "spot").name).await;
+    sleep(Duration::from_secs(8)).await;
+    stage.evict(&stage.pod("web", "on-demand")).await;
+    stage.says(&["P3"]);
+}
+
+/// Who begins to lead does not know what is under way, and may have as much under way himself, but no more.
+#[tokio::test(start_paused = true)]
+async fn a_new_term_has_the_limit_once_more() {
+    let stage = Stage::set().await;
+    for name in ["web", "api", "jobs"] {
+        stage.add("Deployment", name, 4, ("100", "0")).await;
+    }
+    stage.evict(&stage.pod("web", "on-demand")).await;
+    sleep(Duration::from_millis(100)).await;
+    let anew = json!({"spec": {"acquireTime": "2026-03-01T12:00:00.000000Z"}});
+    stage.world.change(Kind::Lease, "spotalis-system", "spotalis-controller", &anew).await;
+    stage.evict(&stage.pod("api", "on-demand")).await;
+    stage.says(&[]);
+    stage.evict(&stage.pod("jobs", "on-demand")).await;
+    stage.says(&["P3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_back_without_the_webhook_is_not_evicted_again() {
+    let stage = Stage::set().await;
+    stage.add("Deployment", "web", 4, ("100", "0")).await;
+    let unseen = json!({"spec": {"template": {"metadata": {"annotations": {ADMISSION: null}}}}});
+    stage.world.change(Kind::Deployment, NAMESPACE, "web", &unseen).await;
+    sleep(Duration::from_mins(5)).await;
+    stage.evict(&stage.pod("web", "on-demand")).await;
+    sleep(Duration::from_mins(1)).await;
+    stage.says(&[]);
+    stage.evict(&stage.pod("web", "on-demand")).await;
+    stage.says(&["P11"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_moved_to_where_no_node_would_take_him() {
+    let stage = Stage::set().await;
+    stage.add("Deployment", "web", 4, ("75", "0")).await;
+    stage.world.change(Kind::Node, "", "spot", &json!({"spec": {"unschedulable": true}})).await;
+    stage.evict(&stage.pod("web", "on-demand")).await;
+    // Who decided that may not have known it yet.
+    stage.says(&[]);
+    sleep(Duration::from_mins(1)).await;
+    stage.evict(&stage.pod("web", "on-demand")).await;
+    stage.says(&["P11"]);
 }
 
 /// The first answer does not come; whoever sends a second one meanwhile does not know what it does.
@@ -259,6 +343,29 @@ async fn what_somebody_knows_to_be_done_excuses_nothing() {
     stage.says(&[]);
     stage.evict(second).await;
     stage.says(&["P11", "P2", "P3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_was_told_that_a_pod_is_gone_knows_it_until_its_term_ends() {
+    let stage = Stage::set().await;
+    stage.add("Deployment", "web", 4, ("75", "0")).await;
+    let gone = stage.pod("web", "on-demand");
+    let delete = |pod: &Pod| Write::Delete {
+        key: Key::new(Kind::Pod, NAMESPACE, &pod.name),
+        uid: pod.uid.clone(),
+        grace: Some(0),
+    };
+    stage.world.cluster.perform(delete(&gone)).await.unwrap();
+    stage.evict(&gone).await;
+    assert_eq!(stage.judge.evictions().len(), 0);
+    stage.says(&[]);
+    stage.evict(&gone).await;
+    stage.says(&["P4"]);
+    sleep(Duration::from_millis(100)).await;
+    let anew = json!({"spec": {"acquireTime": "2026-03-01T12:00:00.000000Z"}});
+    stage.world.change(Kind::Lease, "spotalis-system", "spotalis-controller", &anew).await;
+    stage.evict(&gone).await;
+    stage.says(&["P4"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -316,6 +423,22 @@ async fn only_the_leader_acts() {
     let pod = stage.pod("web", "on-demand");
     stage.evict_as(&stage.follower, &pod, json!({"uid": pod.uid})).await;
     stage.says(&["P7"]);
+    let stage = Stage::set().await;
+    stage.add("Deployment", "web", 2, ("50", "0")).await;
+    let pod = stage.pod("web", "spot");
+    stage.seat_as(&stage.follower, &pod, pod.fences(), seat("1")).await;
+    stage.says(&["P7"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_does_not_renew_the_lease_leads_no_longer() {
+    let stage = Stage::set().await;
+    stage.add("Deployment", "web", 4, ("75", "0")).await;
+    let pod = stage.pod("web", "on-demand");
+    stage.renew().await;
+    sleep(Duration::from_secs(11)).await;
+    stage.evict_without_renewal(&stage.leader, &pod, json!({"uid": pod.uid})).await;
+    stage.says(&["P7"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -372,6 +495,48 @@ async fn pods_are_steered_to_where_there_are_too_few() {
         sleep(Duration::from_mins(1)).await;
         stage.says(says);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_steered_whose_wish_nobody_knows_or_who_did_not_ask() {
+    let out = json!({"metadata": {"labels": {"spotalis.io/enabled": null}}});
+    let invalid = json!({"metadata": {"annotations": {"spotalis.io/spot-percentage": "most"}}});
+    for wish in [out, invalid] {
+        let stage = Stage::set().await;
+        stage.add("Deployment", "web", 0, ("100", "0")).await;
+        let steered = json!({"spec": {"template": {"metadata": {"labels": {"spotalis.io/capacity-type": "spot"}}}}});
+        stage.world.change(Kind::Deployment, NAMESPACE, "web", &steered).await;
+        stage.world.change(Kind::Deployment, NAMESPACE, "web", &wish).await;
+        sleep(Duration::from_mins(1)).await;
+        stage.world.change(Kind::Deployment, NAMESPACE, "web", &json!({"spec": {"replicas": 1}})).await;
+        sleep(Duration::from_mins(1)).await;
+        // Now it is known whose pod it is.
+        let pods = stage.world.names(Kind::Pod, Some(NAMESPACE));
+        stage.world.delete(Kind::Pod, NAMESPACE, &pods[0]).await;
+        sleep(Duration::from_mins(1)).await;
+        stage.says(&["P8"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_is_written_with_its_fences_and_for_those_who_ask() {
+    let stage = Stage::set().await;
+    stage.add("Deployment", "web", 2, ("50", "0")).await;
+    let pod = stage.pod("web", "spot");
+    for fence in ["uid", "resourceVersion"] {
+        let mut fences = pod.fences();
+        fences[fence] = Value::Null;
+        stage.seat_as(&stage.leader, &pod, fences, seat("1")).await;
+    }
+    // Without a UID, nobody knows whose it is.
+    stage.says(&["P4", "P4", "P4"]);
+    let stage = Stage::set().await;
+    stage.add("Deployment", "web", 2, ("50", "0")).await;
+    let out = json!({"metadata": {"labels": {"spotalis.io/enabled": null}}});
+    stage.world.change(Kind::Deployment, NAMESPACE, "web", &out).await;
+    sleep(Duration::from_mins(1)).await;
+    stage.seat(&stage.pod("web", "spot"), seat("1")).await;
+    stage.says(&["P4"]);
 }
 
 #[tokio::test(start_paused = true)]

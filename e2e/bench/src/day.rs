@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
-use spotalis_e2e::release;
+use spotalis_e2e::built;
 
 use crate::report::{Figure, Report};
 
@@ -28,7 +28,7 @@ struct Run {
 
 /// Runs so many hours twice in one process. The bound is for a whole day, and its part for a part of one.
 pub fn run(hours: u32) -> Result<Report> {
-    let program = release(&["--package", "spotalis-sim", "--bin", "simulate-day"], "simulate-day")?;
+    let program = built("simulation", &["--package", "spotalis-sim", "--bin", "simulate-day"], "simulate-day")?;
     let output = Command::new(program).args(["--runs=2", &format!("--hours={hours}")]).output()?;
     ensure!(output.status.success(), "the simulation failed: {}", String::from_utf8_lossy(&output.stderr));
     let runs: Vec<Run> = serde_json::from_slice(&output.stdout).context("the simulation does not print its figures")?;

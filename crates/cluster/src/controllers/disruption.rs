@@ -33,10 +33,13 @@ impl Controller for Disruption {
         match change.key.kind {
             Kind::PodDisruptionBudget => vec![change.key.clone()],
             Kind::Pod if matters(change.before.as_deref(), change.after.as_deref()) => {
-                let pods: Vec<&Object> =
-                    [&change.before, &change.after].into_iter().flatten().map(|pod| &**pod).collect();
+                let states = [&change.before, &change.after].into_iter().flatten();
+                let labels: Vec<&Value> = states.map(|pod| pod.at("/metadata/labels")).collect();
                 let budgets = store.list(Kind::PodDisruptionBudget, Some(&change.key.namespace));
-                let selecting = budgets.filter(|budget| pods.iter().any(|pod| selects(budget, pod)));
+                let selecting = budgets.filter(|budget| {
+                    let selector = budget.at("/spec/selector");
+                    labels.iter().any(|labels| selector::selects(selector, labels))
+                });
                 selecting.filter_map(|budget| key(budget)).collect()
             }
             _ => Vec::new(),
@@ -45,8 +48,10 @@ impl Controller for Disruption {
 
     fn look(&self, store: &Store, key: &Key, now: Timestamp) -> Act {
         let Some(budget) = store.get(key) else { return Act::none() };
+        let selector = budget.at("/spec/selector");
+        let is_selected = |crowd: &Crowd| selector::selects(selector, crowd.one.at("/metadata/labels"));
         let crowds: Vec<(&Alike, &Crowd)> =
-            store.crowds_in(budget.namespace()).filter(|(_, crowd)| selects(budget, &crowd.one)).collect();
+            store.crowds_in(budget.namespace()).filter(|(_, crowd)| is_selected(crowd)).collect();
         let disrupted = disrupted(store, budget, now);
         let healthy = healthy(store, budget, &crowds, &disrupted);
         let after = match expectations(store, budget, &crowds) {
@@ -122,7 +127,7 @@ fn expectations(store: &Store, budget: &Object, crowds: &[(&Alike, &Crowd)]) -> 
 /// How many pods those that own these ask for. A pod that nobody owns asks for nothing.
 fn scale(store: &Store, crowds: &[(&Alike, &Crowd)]) -> Result<i64, Stranger> {
     let mut owners: BTreeMap<&str, i64> = BTreeMap::new();
-    for pod in crowds.iter().map(|(_, crowd)| &crowd.one).filter(|pod| pod.controller().is_some()) {
+    for pod in crowds.iter().map(|(_, crowd)| &crowd.one).filter(|pod| pod.controlled_by().is_some()) {
         let owner = top_owner(store, pod).ok_or_else(|| Stranger(pod.name().to_owned()))?;
         owners.insert(owner.uid(), owner.number("/spec/replicas").unwrap_or(1));
     }

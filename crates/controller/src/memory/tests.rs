@@ -133,16 +133,20 @@ fn an_eviction_that_was_not_made_gives_its_place_back() {
 /// Its replacement may be the very pod that was to go next, and it is not Ready yet.
 #[test]
 fn an_eviction_that_was_not_made_leaves_the_one_before_it_under_way() {
-    for is_refused in [true, false] {
-        let mut memory = evicted();
-        assert!(memory.begin_disruption(&key("web"), victim("new", Spot), 1, s(130)));
-        if is_refused {
-            memory.end_disruption(&key("web"));
-        } else {
+    type Answer = fn(&mut Memory);
+    let answers: [(&str, Answer); 3] = [
+        ("refused", |memory| memory.end_disruption(&key("web"))),
+        ("lost on its way", |memory| {
             memory.evicted(&key("web"), 0, at(130), false);
             memory.retract(&key("web"));
-        }
-        assert!(!is_free(&memory, 131), "refused: {is_refused}");
+        }),
+        ("too late", |memory| memory.found_gone(&key("web"), s(130))),
+    ];
+    for (what, is_answered) in answers {
+        let mut memory = evicted();
+        assert!(memory.begin_disruption(&key("web"), victim("new", Spot), 1, s(130)));
+        is_answered(&mut memory);
+        assert!(!is_free(&memory, 131), "{what}");
         memory.settle(&key("web"), &two(vec![unready(pod("new", 101))]), s(132));
         assert!(!is_free(&memory, 132), "its replacement is not ready");
         memory.settle(&key("web"), &two(vec![pod("new", 101)]), s(133));
@@ -335,15 +339,33 @@ fn an_eviction_without_an_answer_is_not_settled() {
     assert!(memory.begin_disruption(&key("web"), victim("old", Spot), 1, s(100)));
     memory.settle(&key("web"), &two(vec![pod("new", 101)]), s(102));
     assert!(!is_free(&memory, 102));
-    assert!(!memory.awaits(&key("web"), &two(vec![pod("old", 1)])), "nothing was accepted");
+    assert!(!memory.awaits(&key("web"), &two(vec![pod("old", 1)]), s(101)), "nothing was accepted");
 }
 
 #[test]
 fn an_accepted_eviction_is_awaited_until_the_view_shows_it() {
     let memory = evicted();
-    assert!(memory.awaits(&key("web"), &two(vec![pod("old", 1)])));
-    assert!(!memory.awaits(&key("web"), &two(vec![])) && !memory.awaits(&key("web"), &two(vec![pod("new", 101)])));
-    assert!(!memory.awaits(&key("another"), &two(vec![pod("old", 1)])));
+    assert!(memory.awaits(&key("web"), &two(vec![pod("old", 1)]), s(101)));
+    assert!(
+        !memory.awaits(&key("web"), &two(vec![]), s(101))
+            && !memory.awaits(&key("web"), &two(vec![pod("new", 101)]), s(101))
+    );
+    assert!(!memory.awaits(&key("another"), &two(vec![pod("old", 1)]), s(101)));
+}
+
+#[test]
+fn a_pod_that_is_gone_is_awaited_for_five_minutes_and_counts_as_nothing() {
+    let shown = two(vec![pod("old", 1)]);
+    let mut memory = Memory::of_term(at(0));
+    assert!(memory.begin_disruption(&key("web"), victim("old", Spot), 1, s(100)));
+    memory.found_gone(&key("web"), s(101));
+    assert!(is_free(&memory, 101) && memory.probe(&key("web"), &shown).is_none(), "nothing was moved");
+    assert!(memory.awaits(&key("web"), &shown, s(101)) && memory.awaits(&key("web"), &shown, s(400)));
+    assert!(!memory.awaits(&key("web"), &shown, s(401)), "nothing waits for ever");
+    assert!(!memory.awaits(&key("web"), &two(vec![pod("new", 101)]), s(102)), "the view has caught up");
+    assert!(!memory.awaits(&key("another"), &shown, s(102)));
+    memory.settle(&key("web"), &two(vec![unready(pod("new", 101))]), s(401));
+    assert!(memory.outlook(&key("another"), Spot, s(402)).trusting, "and nobody was disappointed");
 }
 
 /// An eviction of which the answer was lost, at second 100.
@@ -359,11 +381,11 @@ fn a_lost_answer_counts_as_an_eviction_until_it_is_known_to_be_none() {
     let here = two(vec![pod("old", 1)]);
     let mut memory = lost();
     assert_eq!(memory.doubtful(&key("web")), Some(victim("old", Spot)));
-    assert!(memory.awaits(&key("web"), &here) && !is_free(&memory, 101));
+    assert!(memory.awaits(&key("web"), &here, s(101)) && !is_free(&memory, 101));
     assert!(memory.probe(&key("web"), &here).is_some());
     memory.retract(&key("web"));
     assert_eq!(memory.doubtful(&key("web")), None);
-    assert!(!memory.awaits(&key("web"), &here) && is_free(&memory, 101));
+    assert!(!memory.awaits(&key("web"), &here, s(101)) && is_free(&memory, 101));
     assert_eq!(memory.probe(&key("web"), &here), None, "nothing was tried");
 }
 
@@ -382,7 +404,7 @@ fn a_lost_answer_that_was_a_yes_is_an_eviction_like_any_other() {
     let mut memory = lost();
     memory.confirm(&key("web"));
     assert_eq!(memory.doubtful(&key("web")), None);
-    assert!(memory.awaits(&key("web"), &two(vec![pod("old", 1)])) && !is_free(&memory, 101));
+    assert!(memory.awaits(&key("web"), &two(vec![pod("old", 1)]), s(101)) && !is_free(&memory, 101));
     memory.settle(&key("web"), &two(vec![unready(pod("new", 101))]), s(105));
     assert!(!is_free(&memory, 105), "what came after the eviction is looked for since it was sent");
     memory.settle(&key("web"), &two(vec![pod("new", 101)]), s(110));
@@ -395,7 +417,7 @@ fn an_accepted_eviction_is_not_doubted() {
     assert_eq!(memory.doubtful(&key("web")), None);
     memory.confirm(&key("web"));
     memory.confirm(&key("another"));
-    assert!(memory.awaits(&key("web"), &two(vec![pod("old", 1)])));
+    assert!(memory.awaits(&key("web"), &two(vec![pod("old", 1)]), s(101)));
 }
 
 #[test]

@@ -103,17 +103,19 @@ fn all(plans: &(dyn Fn(u64) -> Option<Plan> + Sync), args: &Args) -> io::Result<
         for _ in 0..args.jobs {
             let (next, ended) = (&next, ended.clone());
             scope.spawn(move || {
-                while let Some(plan) = plans(next.fetch_add(1, Ordering::Relaxed)) {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(plan) = plans(number) else { return };
                     let outcome = run(&plan);
-                    if ended.send((plan, outcome)).is_err() {
+                    if ended.send((number, plan, outcome)).is_err() {
                         return;
                     }
                 }
             });
         }
         drop(ended);
-        let mut sum = Sum::default();
-        for (plan, mut outcome) in endings {
+        let (mut sum, mut first) = (Sum::default(), None);
+        for (number, plan, mut outcome) in endings {
             if let Some(idle) = idle_faults(&plan, &outcome).filter(|_| args.enumerate) {
                 outcome.wrongs.push(idle);
             }
@@ -123,11 +125,15 @@ fn all(plans: &(dyn Fn(u64) -> Option<Plan> + Sync), args: &Args) -> io::Result<
                 tell(&outcome)?;
             }
             if !outcome.wrongs.is_empty() {
+                // Those under way come to their end: one that began before may fail as well.
                 next.store(u64::MAX / 2, Ordering::Relaxed);
-                failed(&plan, &outcome, args)?;
-                return Ok(ExitCode::FAILURE);
+                first = first.filter(|(earlier, _, _)| *earlier < number).or(Some((number, plan, outcome)));
             }
             progress(sum.runs, begun)?;
+        }
+        if let Some((_, plan, outcome)) = first {
+            failed(&plan, &outcome, args)?;
+            return Ok(ExitCode::FAILURE);
         }
         sum.tell(begun.elapsed())?;
         Ok(ExitCode::SUCCESS)

@@ -4,18 +4,22 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::time::Duration;
+use std::sync::Arc;
 
 use embedded_cluster::object::Object;
 use embedded_cluster::resource::Kind;
 use embedded_cluster::store::{Key, Store};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// Times of creation have whole seconds, rounded down.
+const CREATION_STEP: SignedDuration = SignedDuration::from_secs(1);
 const ENABLED: &str = "spotalis.io/enabled";
 /// Where a pod says its slot.
 pub(super) const SLOT: &str = "spotalis.io/slot";
+/// What the webhook writes on every pod that it steers.
+const ADMISSION: &str = "spotalis.io/admission-id";
 /// Orders the pods that a scale-down removes.
 pub(super) const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// By which pods ask to be left where they are.
@@ -31,6 +35,42 @@ pub enum Capacity {
     OnDemand,
     /// Neither.
     Unknown,
+}
+
+impl Capacity {
+    /// Where a pod of this type would be moved to.
+    pub(super) const fn other(self) -> Self {
+        match self {
+            Self::Spot => Self::OnDemand,
+            Self::OnDemand => Self::Spot,
+            Self::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// The types of which there is a node that takes pods, or somebody who says that he adds one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Open {
+    spot: bool,
+    on_demand: bool,
+}
+
+impl Open {
+    pub(super) fn of(store: &Store) -> Self {
+        let is_promised = store.list(Kind::NodePool, None).next().is_some();
+        let takes_pods = |node: &&Arc<Object>| node.has_condition("Ready") && !node.is("/spec/unschedulable");
+        let types: Vec<Capacity> = store.list(Kind::Node, None).filter(takes_pods).map(|node| type_of(node)).collect();
+        let has = |capacity| is_promised || types.contains(&capacity);
+        Self { spot: has(Capacity::Spot), on_demand: has(Capacity::OnDemand) }
+    }
+
+    pub(super) const fn has(self, capacity: Capacity) -> bool {
+        match capacity {
+            Capacity::Spot => self.spot,
+            Capacity::OnDemand => self.on_demand,
+            Capacity::Unknown => false,
+        }
+    }
 }
 
 /// What becomes of a share that is no whole number: `distribution.rounding`.
@@ -57,6 +97,8 @@ pub(super) struct PodFacts {
     slot: Option<String>,
     cost: Option<String>,
     created: Option<Timestamp>,
+    /// The webhook has seen it.
+    admitted: bool,
 }
 
 /// Replicas that stay on on-demand.
@@ -85,6 +127,8 @@ pub struct Facts {
     is_uniform: bool,
     /// Its pods have ordinals.
     pub(super) is_stateful: bool,
+    /// When a pod of it, active or on its way out, was created, became ready or not, or was asked to go: the last time.
+    pub(super) stirred: Option<Timestamp>,
     pods: Vec<PodFacts>,
 }
 
@@ -106,14 +150,14 @@ pub(super) fn workload_of(store: &Store, object: &Object) -> Option<Key> {
 
 /// By the node that it runs on; before it has one, by what it was steered to.
 fn capacity_of(store: &Store, pod: &Object) -> Capacity {
-    let word = match pod.text("/spec/nodeName").filter(|node| !node.is_empty()) {
-        Some(node) => {
-            let node = store.get(&Key::new(Kind::Node, "", node));
-            node.and_then(|node| node.label("karpenter.sh/capacity-type").map(str::to_owned))
-        }
-        None => return steered_to(pod),
-    };
-    of_word(word.as_deref())
+    match pod.text("/spec/nodeName").filter(|node| !node.is_empty()) {
+        Some(node) => store.get(&Key::new(Kind::Node, "", node)).map_or(Capacity::Unknown, |node| type_of(node)),
+        None => steered_to(pod),
+    }
+}
+
+fn type_of(node: &Object) -> Capacity {
+    of_word(node.label("karpenter.sh/capacity-type"))
 }
 
 /// By what the webhook wrote on it.
@@ -137,16 +181,22 @@ pub(super) fn matters(before: Option<&Object>, after: Option<&Object>) -> bool {
 
 impl PodFacts {
     fn of(store: &Store, pod: &Object) -> Self {
-        let annotation = |key: &str| pod.annotation(key).map(str::to_owned);
+        let annotations = pod.at("/metadata/annotations");
+        let annotation = |key: &str| annotations.get(key).and_then(Value::as_str);
         Self {
             uid: pod.uid().to_owned(),
             capacity: capacity_of(store, pod),
             ready: pod.has_condition("Ready"),
-            kept: KEPT.iter().any(|(key, value)| pod.annotation(key) == Some(value)),
-            slot: annotation(SLOT),
-            cost: annotation(COST),
+            kept: KEPT.iter().any(|(key, value)| annotation(key) == Some(value)),
+            slot: annotation(SLOT).map(str::to_owned),
+            cost: annotation(COST).map(str::to_owned),
             created: pod.time("/metadata/creationTimestamp"),
+            admitted: annotation(ADMISSION).is_some(),
         }
+    }
+
+    fn may_follow(&self, moment: Timestamp) -> bool {
+        self.created.is_some_and(|created| created + CREATION_STEP > moment)
     }
 
     /// Whether its deletion cost, if it has one, is the one that goes with its slot.
@@ -172,7 +222,10 @@ impl Facts {
             None => text.parse().ok().map(Floor::Count),
         });
         let replicas = number(object.at("/spec/replicas")).unwrap_or(1);
-        let pods: Vec<PodFacts> = pods(store, workload, object).map(|pod| PodFacts::of(store, pod)).collect();
+        let all = pods(store, workload, object);
+        let is_active = |pod: &&&Object| {
+            pod.deletion().is_none() && !matches!(pod.text("/status/phase"), Some("Succeeded" | "Failed"))
+        };
         Some(Self {
             opted_in: labelled(object) && labelled(namespace),
             invalid: percentage.is_some() && asked.is_none() || parsed_floor.is_none(),
@@ -183,13 +236,14 @@ impl Facts {
             rounding,
             is_uniform: is_uniform(store, object),
             is_stateful: workload.kind == Kind::StatefulSet,
-            pods,
+            stirred: all.iter().filter_map(|pod| stirred(pod)).max(),
+            pods: all.iter().filter(is_active).map(|pod| PodFacts::of(store, pod)).collect(),
         })
     }
 
     /// What somebody believes who sees this wish and those pods.
     pub(super) fn with_pods_of(&self, other: &Self) -> Self {
-        Self { pods: other.pods.clone(), ..self.clone() }
+        Self { pods: other.pods.clone(), stirred: other.stirred, ..self.clone() }
     }
 
     /// Active pods that are ready.
@@ -244,27 +298,28 @@ impl Facts {
 
     /// What is asked for, and whether it is in the making.
     pub(super) fn wish(&self) -> impl PartialEq {
-        (self.opted_in && !self.invalid, self.asked, self.floor, self.replicas, self.is_uniform)
+        (self.opted_in, self.invalid, self.asked, self.floor, self.replicas, self.is_uniform)
+    }
+
+    /// Why a pod may not be steered to this type, if it may not.
+    pub(super) fn objection_to_steering(&self, steered: Capacity) -> Option<&'static str> {
+        match steered {
+            Capacity::Unknown => None,
+            _ if !self.opted_in => Some("its workload is not opted in"),
+            Capacity::Spot if self.invalid => Some("nobody knows what its workload wants"),
+            _ => self.has_too_many(steered).then_some("there are enough of that type"),
+        }
     }
 
     /// Whether a workload of one revision has more of this type than it asks for, although it has none too many.
-    pub(super) fn has_too_many(&self, capacity: Capacity) -> bool {
+    fn has_too_many(&self, capacity: Capacity) -> bool {
         let is_full = self.pods.len() > self.replicas as usize;
-        capacity != Capacity::Unknown
-            && self.opted_in
-            && !self.invalid
-            && self.is_uniform
-            && !is_full
-            && self.count(capacity) > self.wanted(capacity)
+        !self.invalid && self.is_uniform && !is_full && self.count(capacity) > self.wanted(capacity)
     }
 
     /// How many of this type have to become of the other one.
     pub(super) fn moves_from(&self, capacity: Capacity) -> u32 {
-        let other = match capacity {
-            Capacity::Spot => Capacity::OnDemand,
-            Capacity::OnDemand => Capacity::Spot,
-            Capacity::Unknown => return 0,
-        };
+        let other = capacity.other();
         if self.invalid {
             return 0;
         }
@@ -293,9 +348,14 @@ impl Facts {
 
     /// Whether what was evicted then was replaced: as many pods as are wanted, and what is newer is ready.
     pub(super) fn has_replaced(&self, evicted: Timestamp) -> bool {
-        // Times of creation have whole seconds, rounded down.
-        let is_old = |pod: &PodFacts| pod.created.is_some_and(|created| created + Duration::from_secs(1) <= evicted);
+        let is_old = |pod: &PodFacts| pod.created.is_some_and(|created| created + CREATION_STEP <= evicted);
         self.pods.len() >= self.replicas as usize && self.pods.iter().all(|pod| pod.ready || is_old(pod))
+    }
+
+    /// Whether the webhook saw the pods that came after that moment: one of them, or none; absent, none came.
+    pub(super) fn steers_since(&self, moment: Timestamp) -> Option<bool> {
+        let newer = self.pods.iter().filter(|pod| pod.may_follow(moment)).map(|pod| pod.admitted);
+        newer.reduce(|one, other| one || other)
     }
 
     /// Whether all others are there and ready, but for so many as would be moved anyway.
@@ -333,11 +393,11 @@ impl Facts {
     }
 
     /// Whether every pod of an exact Deployment sits in a slot of its type, no two in one, with the cost that goes with it:
-    /// the next scaling is exact as well. Where somebody else wrote a cost, nobody is seated over it.
+    /// the next scaling is exact as well.
     pub fn is_seated(&self) -> bool {
         let wanted = |capacity| self.count(capacity) == self.wanted(capacity);
         let applies = !self.is_stateful && wanted(Capacity::Spot) && wanted(Capacity::OnDemand);
-        if !applies || self.pods.iter().any(|pod| !pod.has_our_cost()) {
+        if !applies {
             return true;
         }
         let sits = |pod: &PodFacts| {
@@ -379,8 +439,8 @@ fn number(value: &Value) -> Option<u32> {
     u32::try_from(value.as_i64()?).ok()
 }
 
-/// Its active pods.
-fn pods<'s>(store: &'s Store, workload: &Key, object: &'s Object) -> impl Iterator<Item = &'s Object> {
+/// Its pods, whatever becomes of them.
+fn pods<'s>(store: &'s Store, workload: &Key, object: &'s Object) -> Vec<&'s Object> {
     let owners: Vec<String> = match workload.kind {
         Kind::Deployment => store
             .owned_by(object.uid())
@@ -392,10 +452,15 @@ fn pods<'s>(store: &'s Store, workload: &Key, object: &'s Object) -> impl Iterat
     let of = |owner: String| -> Vec<&'s Object> {
         store.owned_by(&owner).filter(|(key, _)| key.kind == Kind::Pod).map(|(_, pod)| &**pod).collect()
     };
-    owners
-        .into_iter()
-        .flat_map(of)
-        .filter(|pod| pod.deletion().is_none() && !matches!(pod.text("/status/phase"), Some("Succeeded" | "Failed")))
+    owners.into_iter().flat_map(of).collect()
+}
+
+/// When it was created, became ready or not, or was asked to go: the last of these.
+fn stirred(pod: &Object) -> Option<Timestamp> {
+    let ready = pod.condition("Ready").and_then(|ready| ready["lastTransitionTime"].as_str()?.parse().ok());
+    let grace = SignedDuration::from_secs(pod.number("/metadata/deletionGracePeriodSeconds").unwrap_or(0));
+    let asked_to_go = pod.deletion().map(|gone| gone - grace);
+    [pod.time("/metadata/creationTimestamp"), ready, asked_to_go].into_iter().flatten().max()
 }
 
 /// Whether all its pods are to be of one revision.
@@ -412,7 +477,8 @@ fn is_uniform(store: &Store, object: &Object) -> bool {
 
 /// As the workload's own status says.
 fn is_settled(object: &Object, replicas: u32) -> bool {
-    let status = |field: &str| number(object.at(&format!("/status/{field}"))).unwrap_or(0);
+    let all = object.at("/status");
+    let status = |field: &str| all.get(field).and_then(number).unwrap_or(0);
     let observed = object.number("/status/observedGeneration").unwrap_or(0) >= object.generation();
     let updated = if object.kind() == Some(Kind::StatefulSet) {
         let partition = number(object.at("/spec/updateStrategy/rollingUpdate/partition")).unwrap_or(0);
