@@ -21,7 +21,7 @@ use spotalis_sim::play::PlayError;
 use spotalis_sim::scenario::{Installation, Mistakes};
 use spotalis_sim::trace::{Scale, Synthetic, Trace};
 use spotalis_sim::whatif::{
-    Assumptions, Complaints, Fleet, Impossible, Inventory, Misfit, Need, Objective, Question, Weather, counted,
+    Assumptions, Complaints, DISK, Fleet, Impossible, Inventory, Misfit, Need, Objective, Question, Weather, counted,
     misfits, run as play,
 };
 
@@ -209,7 +209,7 @@ impl Prepared {
             let why =
                 if wish.seen.is_empty() { "for what the workloads ask for" } else { "on average as in the cluster" };
             note(&format!(
-                "the fleet is {spot} spot and {on_demand} on-demand nodes of {cpu} CPU and {memory}, {why}; --nodes says another"
+                "the fleet is {spot} spot and {on_demand} on-demand nodes of {cpu} CPU, {memory} and {DISK} of disk, {why}; --nodes says another"
             ));
         }
         misfits.iter().for_each(|misfit| note(&never(misfit)));

@@ -12,6 +12,7 @@ mod outcome;
 mod runs;
 mod written;
 
+pub use crate::fleet::DISK;
 pub use embedded_cluster::quantity::Quantity;
 pub use fit::{Misfit, misfits};
 pub use inventory::{Assumptions, Inventory, Workload, counted, namespace_name, stripped};

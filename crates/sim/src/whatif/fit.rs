@@ -80,12 +80,15 @@ mod tests {
                 json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "other"}}});
             json!({"affinity": {(kind): {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}})
         };
+        let disk = |amount: &str| json!({"containers": [{"resources": {"requests": {"ephemeral-storage": amount}}}]});
         let gpu = json!({"containers": [{"resources": {"requests": {"nvidia.com/gpu": "1"}}}]});
         let objects = [
             object("plain", 9, json!({})),
             object("spot", 1, json!({"nodeSelector": {"karpenter.sh/capacity-type": "spot"}})),
             object("picky", 1, json!({"nodeSelector": {"disk": "fast"}})),
             object("gpu", 1, gpu),
+            object("cache", 1, disk("20Gi")),
+            object("hoard", 1, disk("2Ti")),
             object("idle", 0, json!({"nodeSelector": {"disk": "fast"}})),
             object("lonely", 1, with_its_like("podAffinity")),
             object("shy", 1, with_its_like("podAntiAffinity")),
@@ -95,6 +98,7 @@ mod tests {
         let wanted = [
             ("shop/picky", "0/4 nodes are available: 4 node(s) didn't match Pod's node affinity/selector"),
             ("shop/gpu", "0/4 nodes are available: 4 Insufficient nvidia.com/gpu"),
+            ("shop/hoard", "0/4 nodes are available: 4 Insufficient ephemeral-storage"),
         ];
         assert_eq!(told, wanted);
     }
