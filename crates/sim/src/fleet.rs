@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use crate::chance::Chance;
 use crate::scenario::{Amount, Group};
 
+/// The label by which the type of a node is known, that of Karpenter.
+pub const CAPACITY_TYPE: &str = "karpenter.sh/capacity-type";
 /// What pods can have of the disk of each node. So much that disk does not decide: a fleet is described by CPU and memory, since
 /// how large a disk is, is no property of a type of machine but chosen by whoever orders it. All pods of a full node can ask for
 /// 9 GiB each, and who asks for more than a node with disks of its own has, is told that there is none.
@@ -172,7 +174,7 @@ fn node(group: &Group, name: &str, number: u32) -> Value {
         "node.kubernetes.io/instance-type": format!("{cpu}-{memory}"), "topology.kubernetes.io/region": "region",
     });
     if let Some(word) = capacity.word() {
-        labels["karpenter.sh/capacity-type"] = json!(word);
+        labels[CAPACITY_TYPE] = json!(word);
     }
     if let Some(zone) = zone_of(zones, number) {
         labels["topology.kubernetes.io/zone"] = json!(zone);
