@@ -126,6 +126,8 @@ fn who_never_ran_costs_nothing_and_who_asks_for_disk_runs() {
             let Figures { cost, at_end, whole_after_seconds, .. } = &side.workloads[0];
             assert_eq!((cost.is_some(), whole_after_seconds.is_some()), (costs, costs), "{cost:?}");
             assert_eq!(at_end.total(), if costs { 2 } else { 0 });
+            let told = side.stuck.iter().any(|stuck| stuck.why.starts_with("there is no node there-is-none"));
+            assert_eq!(told, !costs, "{:?}", side.stuck);
         }
     }
 }
