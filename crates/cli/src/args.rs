@@ -20,7 +20,7 @@ use crate::simulate::SimulateArgs;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 fine, 1 found a problem, 2 usage or configuration, 3 cluster unreachable, 4 forbidden or not logged in,
-70 a defect of spotalis.";
+70 a defect of spotalis, 74 output that cannot be written.";
 
 const GLOBAL: &str = "Options of every command";
 

@@ -12,6 +12,7 @@ use spotalis_webhook::certs::CertificateError;
 
 use crate::demo::DemoError;
 use crate::explain::ExplainError;
+use crate::table::Unwritten;
 use crate::view::ViewError;
 
 /// The exit codes, which scripts rely on.
@@ -29,6 +30,8 @@ pub enum Exit {
     Forbidden,
     /// Our own mistake.
     Defect,
+    /// What was found cannot be written, so that nobody can read off the other codes what it was.
+    Unwritten,
 }
 
 impl Exit {
@@ -41,6 +44,7 @@ impl Exit {
             Self::Unreachable => 3,
             Self::Forbidden => 4,
             Self::Defect => 70,
+            Self::Unwritten => 74,
         }
     }
 }
@@ -92,6 +96,8 @@ fn verdict(error: &anyhow::Error) -> (Exit, Option<String>) {
         (error.exit(), error.hint())
     } else if let Some(error) = error.downcast_ref::<ExplainError>() {
         (Exit::Usage, error.hint())
+    } else if error.is::<Unwritten>() {
+        (Exit::Unwritten, None)
     } else if let Some(error) = error.downcast_ref::<DemoError>() {
         (Exit::Usage, Some(error.hint()))
     } else {

@@ -7,7 +7,9 @@ mod flags;
 mod from_cluster;
 mod policies;
 mod report;
+mod unmanaged;
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,14 +17,16 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use spotalis_config::Config;
 use spotalis_core::duration;
+use spotalis_core::split::Split;
+use spotalis_core::steering::OnConflict;
 use spotalis_runtime::apiclient::Cluster;
 use spotalis_runtime::text::printable;
 use spotalis_sim::play::PlayError;
-use spotalis_sim::scenario::{Installation, Mistakes};
+use spotalis_sim::scenario::{Capacity, Installation, Mistakes};
 use spotalis_sim::trace::{Scale, Synthetic, Trace};
 use spotalis_sim::whatif::{
-    Assumptions, Complaints, Fleet, Impossible, Inventory, Misfit, Need, Objective, Question, Weather, counted,
-    misfits, run as play,
+    Assumptions, Complaints, DISK, Fits, Fleet, Impossible, Inventory, Misfit, Need, Objective, Question, Weather,
+    Workload, counted, fits, run as play,
 };
 
 pub use self::flags::SimulateArgs;
@@ -117,7 +121,7 @@ pub enum SimulateError {
     #[error("{0}")]
     Fleet(Impossible),
     /// Nothing could ever run on it.
-    #[error("{}", .0.iter().map(|misfit| never(misfit) + ": change the fleet, or leave it out").collect::<Vec<_>>().join("\n"))]
+    #[error("{}", .0.iter().map(|misfit| format!("{}: {}", never(misfit), misfit.advice)).collect::<Vec<_>>().join("\n"))]
     NothingFits(Vec<Misfit>),
 }
 
@@ -192,27 +196,32 @@ impl Prepared {
         let lasts = *lasts;
         let wish = fleet.wish(nodes);
         let fleet = Fleet::of(&wish, &needs).map_err(SimulateError::Fleet)?;
-        let misfits = misfits(&inventory.objects, &fleet);
+        let Fits { misfits, only } = fits(&inventory.objects, &fleet);
+        let weather = weather(capacity, fleet.spot)?;
+        introduce(&inventory, &wanted);
+        unmanaged::notes(&inventory, &wanted, config.opt_in.mode).iter().for_each(|text| note(text));
+        let spotalis = installation(config);
         let wanted_at_all = inventory.workloads.iter().filter(|workload| workload.replicas > 0).count();
         if !misfits.is_empty() && misfits.len() == wanted_at_all {
             return Err(SimulateError::NothingFits(misfits));
         }
-        let weather = weather(capacity, fleet.spot)?;
         let trace_scale = match &weather {
             Weather::Synthetic(_) => None,
             Weather::Seen(_, scale) => Some(*scale),
         };
         let trace = capacity.trace.display().to_string();
-        introduce(&inventory, &wanted);
         if wish.nodes.is_none() {
             let Fleet { spot, on_demand, cpu, memory, .. } = &fleet;
             let why =
                 if wish.seen.is_empty() { "for what the workloads ask for" } else { "on average as in the cluster" };
             note(&format!(
-                "the fleet is {spot} spot and {on_demand} on-demand nodes of {cpu} CPU and {memory}, {why}; --nodes says another"
+                "the fleet is {spot} spot and {on_demand} on-demand nodes of {cpu} CPU, {memory} and {DISK} of disk, {why}; --nodes says another"
             ));
         }
         misfits.iter().for_each(|misfit| note(&never(misfit)));
+        if spotalis_instance::rules(config).on_conflict == OnConflict::Respect {
+            pinned(&inventory, &wanted, &only).iter().for_each(|text| note(text));
+        }
         let replicas = inventory.workloads.iter().map(|workload| workload.replicas).sum();
         size(replicas, *runs, cores()).iter().for_each(|text| note(text));
         say_trace(&weather, &trace, fleet.spot, lasts);
@@ -234,7 +243,7 @@ impl Prepared {
             objects: inventory.objects.clone(),
             fleet,
             weather,
-            spotalis: installation(config),
+            spotalis,
             lasts,
             seed: *seed,
             runs: *runs,
@@ -245,8 +254,24 @@ impl Prepared {
     }
 }
 
-fn never(Misfit { workload, why }: &Misfit) -> String {
+fn never(Misfit { workload, why, advice: _ }: &Misfit) -> String {
     format!("{workload} can never run on this fleet: {why}")
+}
+
+/// Workloads whose templates leave one type to them although their policies want the other as well.
+fn pinned(inventory: &Inventory, wanted: &[policies::Wanted], only: &BTreeMap<String, Capacity>) -> Vec<String> {
+    let all = inventory.workloads.iter().zip(wanted);
+    let told = all.filter_map(|(Workload { name, replicas, .. }, wanted)| {
+        let (capacity, Split { spot, on_demand }) = (only.get(name)?, wanted.split(*replicas)?);
+        let elsewhere = if *capacity == Capacity::Spot { on_demand } else { spot };
+        (elsewhere > 0).then(|| {
+            format!(
+                "{name} can run only on {capacity} nodes, whatever its policy wants: its own template decides, by its node \
+                 selector, affinity or what it does not tolerate"
+            )
+        })
+    });
+    told.collect()
 }
 
 /// Says what is left out and what is assumed.

@@ -148,7 +148,7 @@ pub fn present(
     found: &impl Serialize,
     look: Look,
     people: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
+) -> Result<(), Unwritten> {
     to_stdout(|out| match look.output {
         Output::Table | Output::Wide => people(out),
         Output::Json => json(found, out),
@@ -166,12 +166,17 @@ fn yaml(found: &impl Serialize) -> String {
     serde_saphyr::to_string(found).expect("what commands show are maps with text for keys")
 }
 
+/// What was found is not all on standard output.
+#[derive(Debug, thiserror::Error)]
+#[error("standard output cannot be written, and is not complete")]
+pub struct Unwritten(#[source] io::Error);
+
 /// Hands standard output over, and forgives it for having been closed.
-pub fn to_stdout(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+pub fn to_stdout(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Unwritten> {
     let mut out = BufWriter::new(io::stdout().lock());
     match write(&mut out).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        outcome => outcome,
+        outcome => outcome.map_err(Unwritten),
     }
 }
 

@@ -122,11 +122,20 @@ fn who_never_gets_a_node_is_named_and_what_is_not_simulated_too() {
     let beside = "---\napiVersion: v1\nkind: Service\nmetadata: {name: web}\n";
     let path = file("picky.yaml", &format!("{picky}{beside}"));
     let path = path.to_str().unwrap();
-    let ran = run(&["simulate", "-f", path, "--hours", "0.25", "--runs", "1"]);
+    let config = file("picky-config.yaml", "nodeLabels: {preset: eks}\n");
+    let config = config.to_str().unwrap();
+    let ran = run(&["simulate", "-f", path, "--hours", "0.25", "--runs", "1", "--config", config]);
     let never =
         "shop/web can never run on this fleet: 0/4 nodes are available: 4 node(s) didn't match Pod's node affinity";
     assert_eq!((ran.code, ran.out.as_str()), (2, ""), "nothing can come of it: {}", ran.err);
-    assert!(ran.err.starts_with(&format!("error: {never}")), "{}", ran.err);
+    for said in [
+        "note: skipped, for they are not simulated: 1 Service\n",
+        "note: nodeLabels.preset of the configuration is not simulated: the nodes are labelled as Karpenter does it\n",
+        &format!("error: {never}"),
+        "; no node has the label disk=fast: the nodes of a fleet are labelled as Karpenter does it and cannot be given other labels;",
+    ] {
+        assert!(ran.err.contains(said), "{said}: {}", ran.err);
+    }
     let ran = run(&[
         "simulate",
         "-f",
@@ -298,4 +307,46 @@ fn a_trace_that_was_written_can_be_read_again() {
         let again = run(&[&["simulate", "--print-trace", "--trace", path.to_str().unwrap()], &flags[..]].concat());
         assert_eq!(again.out, written.out, "{name}");
     }
+}
+
+#[test]
+fn who_is_not_opted_in_and_whose_template_decides_is_named() {
+    let web = std::fs::read_to_string(example("shop/web.yaml")).unwrap();
+    let lost =
+        web.replace("name: web", "name: lost").replace("spotalis.io/enabled: \"true\"", "spotalis.io/enable: \"true\"");
+    let bare = web.replace("name: web", "name: bare").replace("namespace: shop", "namespace: yard");
+    let bare = bare.replace("spotalis.io/enabled: \"true\"", "a: b")
+        + "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: yard}\n";
+    let pinned = web
+        .replace("      containers:", "      nodeSelector: {karpenter.sh/capacity-type: on-demand}\n      containers:");
+    let path = file("three.yaml", &[pinned, lost, bare].join("\n---\n"));
+    let words = ["simulate", "-f", path.to_str().unwrap(), "--hours", "0.05", "--runs", "1"];
+    let ran = run(&words);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    for said in [
+        "note: Deployment shop/lost is not managed: label spotalis.io/enable is unknown; did you mean spotalis.io/enabled?\n",
+        "note: 1 of 3 workloads are not opted in, so Spotalis leaves them alone",
+        "note: shop/web can run only on on-demand nodes, whatever its policy wants: its own template decides",
+    ] {
+        assert!(ran.err.contains(said), "{said}: {}", ran.err);
+    }
+    let config = file("override.yaml", "webhook: {onConflict: override}\n");
+    let ran = run(&[&words[..], &["--config", config.to_str().unwrap()]].concat());
+    assert!(ran.code == 0 && !ran.err.contains("its own template decides"), "then it does not: {}", ran.err);
+}
+
+#[test]
+fn what_is_there_at_the_end_is_of_the_first_run_and_medians_lie_in_the_middle() {
+    let web = example("shop/web.yaml");
+    let ran = run(&[
+        "simulate", "-f", &web, "--hours", "0.25", "--runs", "2", "--trace", "bursty", "--seed", "10", "-o", "json",
+    ]);
+    let report = json(&ran);
+    let run_of = |number: usize| report["runs"][number]["with"]["workloads"][0].clone();
+    let with = &report["workloads"][0]["with"];
+    assert_ne!(run_of(0)["atEnd"], run_of(1)["atEnd"], "at the end of the second there is no spot node");
+    assert_eq!(with["atEnd"], run_of(0)["atEnd"]);
+    let figure = |number: usize| run_of(number)["belowSeconds"].as_f64().unwrap();
+    let middle = f64::midpoint(figure(0), figure(1));
+    assert!((with["belowSeconds"]["median"].as_f64().unwrap() - middle).abs() < 0.001, "{with}");
 }

@@ -150,7 +150,7 @@ fn what_is_there_is_simulated_and_only_read() {
     let told = ["spot", "onDemand", "cpu", "memory", "zones"].map(|key| fleet[key].clone());
     assert_eq!(told, [json!(2), json!(1), json!("6"), json!("16384Mi"), json!(["here"])]);
     for said in [
-        "the fleet is 2 spot and 1 on-demand nodes of 6 CPU and 16384Mi, on average as in the cluster",
+        "the fleet is 2 spot and 1 on-demand nodes of 6 CPU, 16384Mi and 1000Gi of disk, on average as in the cluster",
         "Deployment shop/web begins with 6 replicas, as its HorizontalPodAutoscaler wants, not with 4",
         "`kubectl label --overwrite namespace batch spotalis.io/enabled=true` would complete it",
     ] {

@@ -4,7 +4,7 @@ mod common;
 
 use std::net::TcpListener;
 
-use common::{command, file, kubeconfig, run, run_with};
+use common::{command, ended, file, kubeconfig, run, run_with};
 
 #[test]
 fn usage_is_explained_on_stderr_with_2() {
@@ -22,6 +22,27 @@ fn usage_is_explained_on_stderr_with_2() {
         assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{words:?}: {}", ran.err);
         assert!(ran.err.contains("--help"), "{words:?}: {}", ran.err);
     }
+}
+
+#[test]
+fn what_cannot_be_written_is_74_and_no_finding() {
+    for words in [
+        &["config", "schema"][..],
+        &["completion", "bash"],
+        &["simulate", "--print-trace"],
+        &["simulate", "--print-trace", "--trace", "bursty"],
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let ran = ended(command(words).stdout(full));
+        assert_eq!(ran.code, 74, "{words:?}: {}", ran.err);
+        assert!(
+            ran.err.starts_with("error: standard output cannot be written, and is not complete: No space"),
+            "{}",
+            ran.err
+        );
+    }
+    let help = run(&["--help"]);
+    assert!(help.out.contains("74 output that cannot be written"), "{}", help.out);
 }
 
 #[test]

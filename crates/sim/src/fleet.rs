@@ -9,6 +9,13 @@ use serde_json::{Value, json};
 use crate::chance::Chance;
 use crate::scenario::{Amount, Group};
 
+/// The label by which the type of a node is known, that of Karpenter.
+pub const CAPACITY_TYPE: &str = "karpenter.sh/capacity-type";
+/// What pods can have of the disk of each node. So much that disk does not decide: a fleet is described by CPU and memory, since
+/// how large a disk is, is no property of a type of machine but chosen by whoever orders it. All pods of a full node can ask for
+/// 9 GiB each, and who asks for more than a node with disks of its own has, is told that there is none.
+pub const DISK: &str = "1000Gi";
+
 /// The nodes of a scenario.
 #[derive(Clone, Debug)]
 pub struct Fleet {
@@ -159,7 +166,7 @@ fn zone_of(zones: &[String], number: u32) -> Option<&String> {
 
 fn node(group: &Group, name: &str, number: u32) -> Value {
     let Group { name: _, capacity, count: _, pods, cpu, memory, zones, cordoned: _, back_after: _ } = group;
-    let room = json!({"cpu": cpu, "memory": memory, "pods": pods.to_string()});
+    let room = json!({"cpu": cpu, "memory": memory, "ephemeral-storage": DISK, "pods": pods.to_string()});
     // What a cloud says of each of its nodes, for workloads may ask for it. There is one region, and a type for each size.
     let mut labels = json!({
         "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
@@ -167,7 +174,7 @@ fn node(group: &Group, name: &str, number: u32) -> Value {
         "node.kubernetes.io/instance-type": format!("{cpu}-{memory}"), "topology.kubernetes.io/region": "region",
     });
     if let Some(word) = capacity.word() {
-        labels["karpenter.sh/capacity-type"] = json!(word);
+        labels[CAPACITY_TYPE] = json!(word);
     }
     if let Some(zone) = zone_of(zones, number) {
         labels["topology.kubernetes.io/zone"] = json!(zone);

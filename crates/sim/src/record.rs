@@ -15,10 +15,10 @@ use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::fleet::CAPACITY_TYPE;
 use crate::scenario::Capacity;
 
 /// The label with a node's type.
-const CAPACITY_TYPE: &str = "karpenter.sh/capacity-type";
 /// What a pod was steered to, and why.
 const STEERED_TO: &str = "spotalis.io/capacity-type";
 const REASON: &str = "spotalis.io/placement-reason";
@@ -110,7 +110,7 @@ pub struct Counts {
     pub ready: Sides,
     /// Those that have a node, by its type.
     pub placed: Sides,
-    /// Those that have none yet.
+    /// Those that have none yet, or one that does not exist.
     pub pending: u32,
 }
 
@@ -193,7 +193,8 @@ struct Workload {
 
 struct Pod {
     node: String,
-    capacity: Capacity,
+    /// The type of its node; none if there never was such a node.
+    capacity: Option<Capacity>,
     ready: bool,
     ending: bool,
     evicted: bool,
@@ -322,8 +323,8 @@ impl Seen {
         let workload = self.workloads.entry(name.clone()).or_default();
         let before = workload.pods.get(uid);
         // The type of a node that is gone already is the one that it had.
-        let known = before.filter(|pod| pod.node == node).map(|pod| pod.capacity);
-        let capacity = known.or_else(|| self.nodes.get(&node).copied()).unwrap_or(Capacity::Unknown);
+        let known = before.filter(|pod| pod.node == node).and_then(|pod| pod.capacity);
+        let capacity = known.or_else(|| self.nodes.get(&node).copied());
         let was_evicted = before.is_some_and(|pod| pod.evicted);
         let evicted = was_evicted
             || conditions(object).any(|it| it["type"] == "DisruptionTarget" && it["reason"] == "EvictionByEvictionAPI");
@@ -336,6 +337,7 @@ impl Seen {
             self.tell(Moment::Steered { workload: name.clone(), pod: pod.clone(), to: to.to_owned(), why });
         }
         if evicted && !was_evicted {
+            let capacity = capacity.unwrap_or(Capacity::Unknown);
             self.tell(Moment::Evicted { workload: name.clone(), pod, capacity });
         }
         self.count(&name);
@@ -371,13 +373,14 @@ impl Seen {
         let Some(workload) = self.workloads.get_mut(name) else { return };
         let mut counts = Counts { wanted: workload.wanted, ..Counts::default() };
         for pod in workload.pods.values().filter(|pod| !pod.ending) {
-            if pod.node.is_empty() {
+            // Who is bound to a node that never was, runs nowhere; who is ready, runs.
+            let Some(capacity) = pod.capacity.or_else(|| pod.ready.then_some(Capacity::Unknown)) else {
                 counts.pending += 1;
                 continue;
-            }
-            counts.placed.add(pod.capacity);
+            };
+            counts.placed.add(capacity);
             if pod.ready {
-                counts.ready.add(pod.capacity);
+                counts.ready.add(capacity);
             }
         }
         if workload.last.replace(counts) != Some(counts) {

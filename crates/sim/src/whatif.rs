@@ -12,11 +12,12 @@ mod outcome;
 mod runs;
 mod written;
 
+pub use crate::fleet::DISK;
 pub use embedded_cluster::quantity::Quantity;
-pub use fit::{Misfit, misfits};
+pub use fit::{Fits, Misfit, fits};
 pub use inventory::{Assumptions, Inventory, Workload, counted, namespace_name, stripped};
 pub use machines::{Fleet, Impossible, Need, Seen, Wish};
 pub use manifests::{Complaint, Complaints, Manifest, Origin, read};
 pub use objective::{Amount, Miss, Objective};
-pub use outcome::{Figures, Spread, Spreads, Stuck};
+pub use outcome::{Counted, Figures, Spread, Spreads, Stuck};
 pub use runs::{Question, Run, Side, Weather, run};

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 use spotalis_core::duration;
+use spotalis_sim::record::Sides;
 use spotalis_sim::trace::Scale;
-use spotalis_sim::whatif::{Figures, Fleet, Miss, Objective, Run, Side, Spread, Spreads, Stuck, Workload};
+use spotalis_sim::whatif::{Counted, Figures, Fleet, Miss, Objective, Run, Side, Spread, Spreads, Stuck, Workload};
 
 use super::policies::{Standing, Wanted};
 use crate::state::Pair;
@@ -145,7 +146,9 @@ impl Report {
         let (runs, lasts) = (runs.len(), time(hours * 3_600.0));
         let said = match runs {
             1 => format!("One run of {lasts}, seed {seed}"),
-            _ => format!("{runs} runs of {lasts}, from seed {seed} on; of each figure the median, and (the worst)"),
+            _ => format!(
+                "{runs} runs of {lasts}, from seed {seed} on; of each figure the median, and (the worst); AT END is of seed {seed}"
+            ),
         };
         table::line(
             out,
@@ -254,38 +257,31 @@ trait Columns {
 
 impl Columns for Spreads {
     fn cells(&self, runs: usize, wide: bool) -> Vec<Cell> {
-        let Self {
-            whole,
-            spot_at_end,
-            on_demand_at_end,
-            whole_after_seconds,
-            fewest_ready,
-            below_seconds,
-            down_seconds,
-            evictions,
-            cost,
-        } = self;
+        let Self { whole, at_end, whole_after_seconds, fewest_ready, below_seconds, down_seconds, evictions, cost } =
+            self;
+        let Sides { spot, on_demand, unknown } = at_end;
+        let count = |Counted { median, worst, .. }: &Counted| with_worst(runs, median.to_string(), &worst.to_string());
+        let lasted = |Spread { median, worst, .. }: &Spread<f64>| with_worst(runs, time(*median), &time(*worst));
+        let since = |after: Option<f64>| after.map_or_else(|| "never".to_owned(), time);
+        let share = |cost: f64| format!("{:.0}%", cost * 100.0);
         let mut cells: Vec<Cell> = vec![
-            format!("{}/{}", spot_at_end.median, on_demand_at_end.median).into(),
-            with_worst(whole_after_seconds, runs, |seconds| seconds.map_or_else(|| "never".to_owned(), time)).into(),
-            with_worst(fewest_ready, runs, u32::to_string).into(),
-            with_worst(below_seconds, runs, |seconds| time(*seconds)).into(),
-            with_worst(evictions, runs, u32::to_string).into(),
-            cost.as_ref()
-                .map_or_else(|| "-".to_owned(), |cost| with_worst(cost, runs, |share| format!("{:.0}%", share * 100.0)))
-                .into(),
+            format!("{spot}/{}", on_demand + unknown).into(),
+            with_worst(runs, since(whole_after_seconds.median), &since(whole_after_seconds.worst)).into(),
+            count(fewest_ready).into(),
+            lasted(below_seconds).into(),
+            count(evictions).into(),
+            cost.map_or_else(|| "-".to_owned(), |cost| with_worst(runs, share(cost.median), &share(cost.worst))).into(),
         ];
         if wide {
-            cells.push(with_worst(down_seconds, runs, |seconds| time(*seconds)).into());
+            cells.push(lasted(down_seconds).into());
             cells.push(format!("{whole} of {runs}").into());
         }
         cells
     }
 }
 
-fn with_worst<T>(spread: &Spread<T>, runs: usize, word: impl Fn(&T) -> String) -> String {
-    let Spread { median, worst, min: _, max: _ } = spread;
-    if runs == 1 { word(median) } else { format!("{} ({})", word(median), word(worst)) }
+fn with_worst(runs: usize, median: String, worst: &str) -> String {
+    if runs == 1 { median } else { format!("{median} ({worst})") }
 }
 
 /// In whole seconds, as `1h2m3s`.

@@ -1,7 +1,7 @@
 //! StatefulSets: pods with numbers, made and replaced in their order.
 //!
 //! One pass makes at most the writes that the real controller makes in one: a pod at a time, or with `Parallel` all that are
-//! missing in batches. Volume claims do not exist here.
+//! missing in batches. Pods name their volume claims; the claims themselves do not exist here, and nobody waits for one.
 
 mod pass;
 mod revisions;

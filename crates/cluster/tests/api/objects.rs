@@ -426,3 +426,27 @@ async fn the_same_seed_is_the_same_history() {
     assert_eq!(first, history(7).await);
     assert_ne!(first, history(8).await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_claims_of_a_set_are_volumes_of_its_pods() {
+    let world = World::new();
+    let sets = "/apis/apps/v1/namespaces/default/statefulsets";
+    let set = |name: &str, claim: &str, volume: &str, hostname: &str| {
+        let mut set = deployment(name);
+        set["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": claim}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]);
+        set["spec"]["template"]["spec"]["hostname"] = json!(hostname);
+        set["spec"]["template"]["spec"]["volumes"] = json!([{"name": volume, "emptyDir": {}}]);
+        set["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] =
+            json!([{"name": "data", "mountPath": "/data"}, {"name": "cache", "mountPath": "/cache"}]);
+        set
+    };
+    let made = world.made(sets, &set("a", "data", "cache", "Mine")).await;
+    let kept = &made["spec"]["template"]["spec"];
+    assert_eq!((&kept["hostname"], &kept["volumes"][0]["name"]), (&json!("Mine"), &json!("cache")), "as it was sent");
+    let refused = world.post(sets, &set("b", "other", "cache", "b")).await;
+    let field = "spec.template.spec.containers[0].volumeMounts[0].name";
+    assert_eq!((refused.0, &refused.1["details"]["causes"][0]["field"]), (422, &json!(field)), "{}", refused.1);
+    let refused = world.post(DEPLOYMENTS, &set("c", "data", "cache", "c")).await;
+    assert_eq!(refused.0, 422, "who makes no claims has none: {}", refused.1);
+}

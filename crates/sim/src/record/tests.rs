@@ -123,3 +123,14 @@ async fn nobody_asks_for_pods_of_what_is_deleted() {
     recorder.see(&pod("a", "s", true), true);
     assert_eq!(last(&recorder), "0 of 0 are ready, 0 on spot, 0 on on-demand");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_is_bound_to_a_node_that_never_was_runs_nowhere() {
+    let recorder = recorder();
+    let counts = || *recorder.record().steps("shop/web").last().unwrap();
+    recorder.see(&pod("a", "nowhere", false), false);
+    recorder.see(&pod("b", "u", false), false);
+    assert_eq!((counts().1.placed.total(), counts().1.pending), (1, 1), "the other's node does not say its type");
+    recorder.see(&pod("a", "nowhere", true), false);
+    assert_eq!((counts().1.ready.unknown, counts().1.pending), (1, 0), "who is ready, runs");
+}

@@ -78,6 +78,7 @@ impl Inventory {
         without_idle_namespaces(&mut taken);
         let mut notes = adapted::scaled(&mut taken);
         notes.extend(adapted::adrift(&taken));
+        notes.extend(adapted::rivals(&taken));
         bounded(&taken)?;
         let assumed = without_namespace(&taken);
         if !assumed.is_empty() {
@@ -132,7 +133,7 @@ impl Sorted {
         for mut manifest in manifests {
             current(&mut manifest.object);
             let Some(kind) = kind_of(&manifest.object).filter(|kind| KINDS.contains(kind)) else {
-                match outdated(&manifest) {
+                match miswritten(&manifest) {
                     Some(complaint) => complaints.push(complaint),
                     None => *skipped.entry(named(&manifest)).or_default() += 1,
                 }
@@ -262,12 +263,21 @@ fn without_additions(object: &mut Value) {
     }
 }
 
-/// A manifest of a kind that is simulated, in a version that is no longer served.
-fn outdated(manifest: &Manifest) -> Option<Complaint> {
+/// A manifest of a kind that is simulated, written as no API server takes it: in a version that is no longer served or never was, or
+/// in other letters. A group with a dot in it is somebody else's, who may have a kind of the same name.
+fn miswritten(manifest: &Manifest) -> Option<Complaint> {
     let (version, kind) = (manifest.text("/apiVersion"), manifest.text("/kind"));
-    let known = KINDS.iter().find(|known| known.resource().name == kind).filter(|_| OLD_VERSIONS.contains(&version))?;
-    let now = known.resource().api_version();
-    Some(manifest.complain("apiVersion", format!("Kubernetes no longer serves {kind} of {version}: write {now}")))
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let known = KINDS.iter().find(|known| known.resource().name.eq_ignore_ascii_case(kind) && !group.contains('.'))?;
+    let (now, name) = (known.resource().api_version(), known.resource().name);
+    if name == kind && OLD_VERSIONS.contains(&version) {
+        return Some(
+            manifest.complain("apiVersion", format!("Kubernetes no longer serves {kind} of {version}: write {now}")),
+        );
+    }
+    let field = if name == kind { "apiVersion" } else { "kind" };
+    let what = format!("Kubernetes has no {kind} of {version}: write apiVersion: {now}, kind: {name}");
+    Some(manifest.complain(field, what))
 }
 
 /// `Service`, `ScaledObject (keda.sh/v1alpha1)`

@@ -92,12 +92,12 @@ pub(super) fn rounded(number: f64) -> f64 {
     (number * 10_000.0).round() / 10_000.0
 }
 
-/// A figure over several runs.
+/// A figure over several runs. `M` is what a mean of two figures is.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Spread<T> {
-    /// In half of the runs it is no more than this.
-    pub median: T,
+pub struct Spread<T, M = T> {
+    /// In the middle; of an even number of runs the mean of the two in the middle.
+    pub median: M,
     /// In the run in which it is worst.
     pub worst: T,
     /// The least.
@@ -105,6 +105,9 @@ pub struct Spread<T> {
     /// The most.
     pub max: T,
 }
+
+/// A count over several runs.
+pub type Counted = Spread<u32, f64>;
 
 impl<T> Spread<T> {
     fn map<R>(self, of: impl Fn(T) -> R) -> Spread<R> {
@@ -119,20 +122,19 @@ impl<T> Spread<T> {
 pub struct Spreads {
     /// In how many runs it was whole at some time.
     pub whole: u32,
-    /// Ready replicas on spot nodes at the end.
-    pub spot_at_end: Spread<u32>,
-    /// Ready replicas on on-demand nodes at the end.
-    pub on_demand_at_end: Spread<u32>,
+    /// Ready replicas at the end of the first run, by the type of their node: those of one run belong together, medians of each
+    /// type would not.
+    pub at_end: Sides,
     /// When it was whole for the first time; never, if absent.
     pub whole_after_seconds: Spread<Option<f64>>,
     /// The fewest ready replicas.
-    pub fewest_ready: Spread<u32>,
+    pub fewest_ready: Counted,
     /// How long fewer were ready than wanted.
     pub below_seconds: Spread<f64>,
     /// How long none was ready.
     pub down_seconds: Spread<f64>,
     /// Pods that were evicted.
-    pub evictions: Spread<u32>,
+    pub evictions: Counted,
     /// What the pods cost, as a share of what they would have cost on on-demand nodes, in the runs in which some ran.
     pub cost: Option<Spread<f64>>,
 }
@@ -143,8 +145,7 @@ impl Spreads {
         Self {
             whole: u32::try_from(runs.iter().filter(|run| run.whole_after_seconds.is_some()).count())
                 .unwrap_or(u32::MAX),
-            spot_at_end: low(runs.iter().map(|run| run.at_end.spot)),
-            on_demand_at_end: low(runs.iter().map(|run| run.at_end.on_demand + run.at_end.unknown)),
+            at_end: runs[0].at_end,
             whole_after_seconds: high(runs.iter().map(|run| run.whole_after_seconds.unwrap_or(f64::INFINITY)))
                 .map(|seconds| Some(seconds).filter(|seconds| seconds.is_finite())),
             fewest_ready: low(runs.iter().map(|run| run.fewest_ready)),
@@ -157,17 +158,20 @@ impl Spreads {
 }
 
 /// Of a figure that is the worse the lower it is.
-fn low<T: Copy + PartialOrd>(figures: impl Iterator<Item = T>) -> Spread<T> {
+fn low<T: Copy + PartialOrd + Into<f64>, M: From<f64>>(figures: impl Iterator<Item = T>) -> Spread<T, M> {
     let Spread { median, worst: _, min, max } = high(figures);
     Spread { median, worst: min, min, max }
 }
 
 /// Of a figure that is the worse the higher it is.
-fn high<T: Copy + PartialOrd>(figures: impl Iterator<Item = T>) -> Spread<T> {
+fn high<T: Copy + PartialOrd + Into<f64>, M: From<f64>>(figures: impl Iterator<Item = T>) -> Spread<T, M> {
     let mut figures: Vec<T> = figures.collect();
     figures.sort_by(|a, b| a.partial_cmp(b).expect("figures are numbers"));
     let (first, last) = (figures[0], figures[figures.len() - 1]);
-    Spread { median: figures[(figures.len() - 1) / 2], worst: last, min: first, max: last }
+    let [below, above] = [(figures.len() - 1) / 2, figures.len() / 2].map(|place| figures[place].into());
+    // What never was in one of the two was not in their mean either.
+    let median = rounded(f64::midpoint(below, above)).into();
+    Spread { median, worst: last, min: first, max: last }
 }
 
 #[cfg(test)]
@@ -176,9 +180,40 @@ mod tests {
 
     #[test]
     fn a_spread_knows_which_end_is_worse() {
-        assert_eq!(high([3, 1, 2].into_iter()), Spread { median: 2, worst: 3, min: 1, max: 3 });
-        assert_eq!(low([3, 1, 2, 9].into_iter()), Spread { median: 2, worst: 1, min: 1, max: 9 });
-        assert_eq!(high([0.5].into_iter()).median.to_string(), "0.5");
+        assert_eq!(high([3, 1, 2].into_iter()), Counted { median: 2.0, worst: 3, min: 1, max: 3 });
+        assert_eq!(low([3, 1, 2].into_iter()), Counted { median: 2.0, worst: 1, min: 1, max: 3 });
+        assert_eq!(high([0.5].into_iter()), Spread { median: 0.5, worst: 0.5, min: 0.5, max: 0.5 });
         assert!((rounded(1.0 / 3.0) - 0.3333).abs() < 1e-12);
+    }
+    #[test]
+    fn the_median_of_an_even_number_of_runs_is_between_the_two_in_the_middle() {
+        assert_eq!(low([3, 1, 2, 9].into_iter()), Counted { median: 2.5, worst: 1, min: 1, max: 9 });
+        let times: Spread<f64> = high([7.0, 1.0, 2.0, 3.0].into_iter());
+        assert_eq!(times, Spread { median: 2.5, worst: 7.0, min: 1.0, max: 7.0 });
+        let never: Spread<f64> = high([1.0, f64::INFINITY].into_iter());
+        assert!(never.median.is_infinite(), "half of the runs is not most of them");
+    }
+
+    #[test]
+    fn what_is_there_at_the_end_is_of_one_run() {
+        let run = |spot: u32, on_demand: u32| Figures {
+            workload: "shop/web".to_owned(),
+            wanted: 10,
+            at_end: Sides { spot, on_demand, unknown: 0 },
+            whole_after_seconds: None,
+            counted_from_seconds: 0.0,
+            fewest_ready: 0,
+            below_seconds: 0.0,
+            down_seconds: 0.0,
+            missing_hours: 0.0,
+            evictions: 0,
+            spot_hours: 0.0,
+            on_demand_hours: 0.0,
+            cost: None,
+        };
+        let runs = [run(7, 3), run(0, 10), run(4, 0)];
+        let over = Spreads::over(&runs.iter().collect::<Vec<_>>());
+        assert_eq!(over.at_end, runs[0].at_end, "not the 4 of one and the 3 of another");
+        assert_eq!((over.cost, over.whole_after_seconds.median), (None, None));
     }
 }

@@ -223,8 +223,13 @@ fn waiting(store: &Store) -> Vec<Stuck> {
     for pod in pods {
         let Some(workload) = workload_of(store, pod) else { continue };
         let told = if pod.node().is_empty() { "PodScheduled" } else { "Ready" };
-        let why = pod.condition(told).and_then(|condition| condition["message"].as_str()).unwrap_or("nobody says why");
-        *counts.entry((workload, why.to_owned())).or_default() += 1;
+        let is_nowhere = !pod.node().is_empty() && store.get(&Key::new(Kind::Node, "", pod.node())).is_none();
+        let why = pod.condition(told).and_then(|condition| condition["message"].as_str());
+        let why = match why {
+            _ if is_nowhere => format!("there is no node {}, by which its template wants to be run", pod.node()),
+            why => why.unwrap_or("nobody says why").to_owned(),
+        };
+        *counts.entry((workload, why)).or_default() += 1;
     }
     for kind in [Kind::Deployment, Kind::StatefulSet] {
         for workload in store.list(kind, None) {

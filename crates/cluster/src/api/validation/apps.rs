@@ -1,10 +1,10 @@
 //! Deployments, ReplicaSets, StatefulSets and their revisions.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::field::{Errors, FieldError};
 use super::super::schema::Type;
-use super::{at_most_all, formed, immutable, meta, nonnegative, number_or_percent, percent, pod, selector, text};
+use super::{at_most_all, formed, immutable, list, meta, nonnegative, number_or_percent, percent, pod, selector, text};
 use crate::api::labels::Selector;
 use crate::resource::Kind;
 
@@ -230,13 +230,31 @@ fn stateful_set(spec: &Value, is_update: bool, errors: &mut Errors) {
     }
     if let Some(labels) = selects(spec, "statefulset", errors) {
         template_matches(spec, &labels, errors);
-        pod::template(&spec["template"], errors);
+        pod::template(&as_its_pods_have_it(spec), errors);
         let metadata = &spec["template"]["metadata"];
         meta::labels(&metadata["labels"], "spec.template.labels", errors);
         meta::annotations(&metadata["annotations"], "spec.template.annotations", errors);
         pod::annotations(&metadata["annotations"], &spec["template"]["spec"], "spec.template.annotations", errors);
     }
     always_restarts(spec, "StatefulSet", errors);
+}
+
+/// The template of a StatefulSet as far as its controller leaves it to the pods: it gives them their host name and subdomain,
+/// and a volume for each claim, in place of one of the same name (`ValidateStatefulSetSpec` of Kubernetes).
+fn as_its_pods_have_it(spec: &Value) -> Value {
+    let mut template = spec["template"].clone();
+    let claims: Vec<&Value> =
+        list(&spec["volumeClaimTemplates"]).iter().map(|claim| &claim["metadata"]["name"]).collect();
+    if let Some(pod) = template["spec"].as_object_mut() {
+        pod.remove("hostname");
+        pod.remove("subdomain");
+        let own = pod.get("volumes").map(list).unwrap_or_default();
+        let others = own.iter().filter(|volume| !claims.contains(&&volume["name"])).cloned();
+        let claimed = claims.iter().map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}}));
+        let volumes: Vec<Value> = claimed.chain(others).collect();
+        pod.insert("volumes".to_owned(), volumes.into());
+    }
+    template
 }
 
 fn status(kind: Kind, status: &Value, old: &Value, errors: &mut Errors) {

@@ -153,6 +153,22 @@ impl Pass<'_> {
         if let Some(service) = self.set.text("/spec/serviceName").filter(|service| !service.is_empty()) {
             pod["spec"]["subdomain"] = json!(service);
         }
+        let claims = self.set.at("/spec/volumeClaimTemplates").as_array().map_or(&[][..], Vec::as_slice);
+        if !claims.is_empty() {
+            pod["spec"]["volumes"] = volumes(claims, &pod["spec"]["volumes"], &name);
+        }
         pod
     }
+}
+
+/// The volumes of a pod: one for each claim, and those of the template that are not called as one of them.
+fn volumes(claims: &[Value], own: &Value, pod: &str) -> Value {
+    let names: Vec<&str> = claims.iter().filter_map(|claim| claim["metadata"]["name"].as_str()).collect();
+    let claimed = names.iter().map(|name| {
+        let claim = format!("{name}-{pod}");
+        json!({"name": name, "persistentVolumeClaim": {"claimName": claim}})
+    });
+    let is_claimed = |volume: &&Value| volume["name"].as_str().is_some_and(|name| names.contains(&name));
+    let others = own.as_array().into_iter().flatten().filter(|volume| !is_claimed(volume)).cloned();
+    claimed.chain(others).collect()
 }

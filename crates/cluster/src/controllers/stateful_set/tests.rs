@@ -229,6 +229,25 @@ fn the_status_counts_by_revision() {
     );
 }
 
+#[test]
+fn a_pod_has_a_volume_for_each_claim_of_its_set() {
+    let claiming = |set: &mut Value| {
+        set["spec"]["volumeClaimTemplates"] =
+            json!([{"metadata": {"name": "data"}, "spec": {}}, {"metadata": {"name": "log"}, "spec": {}}]);
+        set["spec"]["template"]["spec"]["volumes"] =
+            json!([{"name": "log", "emptyDir": {}}, {"name": "cache", "emptyDir": {}}]);
+    };
+    let mut revision = revision("1");
+    revision["data"]["spec"]["template"]["spec"]["volumes"] =
+        json!([{"name": "log", "emptyDir": {}}, {"name": "cache", "emptyDir": {}}]);
+    let store = store_of([set(3, claiming), revision, pod(0, "+1")]);
+    let act = StatefulSets.look(&store, &Key::new(Kind::StatefulSet, "a", "db"), epoch());
+    let Write::Create(pod) = &act.batches[0][0] else { panic!("{act:?}") };
+    let claim = |name: &str, claim: &str| json!({"name": name, "persistentVolumeClaim": {"claimName": claim}});
+    let wanted = json!([claim("data", "data-db-1"), claim("log", "log-db-1"), {"name": "cache", "emptyDir": {}}]);
+    assert_eq!(pod["spec"]["volumes"], wanted, "that of the template with the same name gives way");
+}
+
 fn world() -> Bare {
     let world = Bare::new();
     let timing = Timing { start_spread: jiff::SignedDuration::ZERO, ..Timing::default() };

@@ -98,6 +98,39 @@ pub(super) fn adrift(manifests: &[Manifest]) -> Option<String> {
         .then(|| format!("without effect, for nothing is simulated that they are about: {}", told.join(", ")))
 }
 
+/// Workloads that several autoscalers are about. To none of these Kubernetes applies a metric (`AmbiguousSelector` of
+/// `validateAndParseSelector` in its `horizontal.go`), but each goes on keeping it within its bounds.
+pub(super) fn rivals(manifests: &[Manifest]) -> Vec<String> {
+    let scalers =
+        || manifests.iter().filter(|manifest| kind_of(&manifest.object) == Some(Kind::HorizontalPodAutoscaler));
+    let workloads = manifests.iter().filter(|manifest| workload_kind(&manifest.object).is_some());
+    let told = workloads.filter_map(|workload| {
+        let object = &workload.object;
+        let about = |scaler: &&Manifest| {
+            let (namespace, spec) = (&scaler.object["metadata"]["namespace"], &scaler.object["spec"]);
+            is_target(spec, object) && *namespace == object["metadata"]["namespace"]
+        };
+        let ours: Vec<&Manifest> = scalers().filter(about).collect();
+        let names = ours.iter().map(|scaler| scaler.name()).collect::<Vec<_>>().join(" and ");
+        let least = ours.iter().map(|scaler| scaler.number("/spec/minReplicas").unwrap_or(1)).max()?;
+        let most = ours.iter().filter_map(|scaler| scaler.number("/spec/maxReplicas")).min()?;
+        let bounds = if least <= most {
+            "only keeps it within the bounds of all of them"
+        } else {
+            "scales it back and forth between their bounds, which contradict each other"
+        };
+        (ours.len() > 1).then(|| {
+            format!(
+                "{} HorizontalPodAutoscalers are about {}, {names}: Kubernetes scales it by the metrics of none of them \
+                 (AmbiguousSelector), and {bounds}; keep one of them",
+                ours.len(),
+                workload.called()
+            )
+        })
+    });
+    told.collect()
+}
+
 /// Whether a workload, in the same namespace, is what an autoscaler scales.
 fn is_target(scaler: &Value, workload: &Value) -> bool {
     let target = &scaler["scaleTargetRef"];

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::kind_of;
 use crate::play;
 use crate::whatif::manifests::{Complaint, Complaints, Manifest, Origin};
+use crate::whatif::written::pointer;
 
 /// The objects as the API server shows them; what it refuses, in its words and with its place. Namespaces come first.
 pub(super) fn admitted(manifests: &[Manifest]) -> Result<Vec<Value>, Complaints> {
@@ -65,9 +66,19 @@ fn complain(manifest: &Manifest, status: &kube::core::Status) -> Vec<Complaint> 
         return unknown;
     }
     vec![match embedded_cluster::misfit(&manifest.object) {
-        Some(Misfit { field, why }) => named(&field, &format!("{field}: {why}")),
+        Some(Misfit { field, why }) => named(&field, &format!("{field}: {why}{}", quoted(manifest, &field, &why))),
         None => named("", &status.message),
     }]
+}
+
+/// What to write instead of a number or a truth where a text belongs, as in labels, annotations and variables.
+fn quoted(manifest: &Manifest, field: &str, why: &str) -> String {
+    match manifest.object.pointer(&pointer(field)) {
+        Some(value @ (Value::Number(_) | Value::Bool(_))) if why.ends_with("of type string") => {
+            format!("; put it in quotes: {:?}", value.to_string())
+        }
+        _ => String::new(),
+    }
 }
 
 /// `strict decoding error: unknown field "spec.replcas", duplicate field "spec.paused"`

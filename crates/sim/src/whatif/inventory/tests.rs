@@ -175,6 +175,15 @@ fn what_the_simulation_lacks_is_left_out_and_noted() {
 }
 
 #[test]
+fn a_set_may_mount_what_it_claims() {
+    let pod = CONTAINER.replace("image: a,", "image: a, volumeMounts: [{name: data, mountPath: /data}],");
+    let set = workload("StatefulSet", "{name: db}", "1", &pod);
+    assert!(inventory(&set).unwrap_err().contains("volumeMounts[0].name: Not found"));
+    let claims = "spec:\n  volumeClaimTemplates: [{metadata: {name: data}, spec: {accessModes: [ReadWriteOnce]}}]\n";
+    assert_eq!(inventory(&set.replacen("spec:\n", claims, 1)).unwrap().workloads.len(), 1);
+}
+
+#[test]
 fn a_whole_number_is_one_however_it_is_written() {
     assert_eq!(inventory(&deployment("{name: web}", "3.0")).unwrap().workloads[0].replicas, 3);
     assert_eq!(inventory(&deployment("{name: web}", "1e2")).unwrap().workloads[0].replicas, 100);
@@ -239,6 +248,69 @@ fn a_workload_begins_within_the_bounds_of_its_autoscaler() {
         let noted = inventory.notes.iter().any(|note| note.contains("as its HorizontalPodAutoscaler wants"));
         assert_eq!(noted, replicas != wanted.to_string(), "{:?}", inventory.notes);
     }
+}
+
+#[test]
+fn what_is_miswritten_is_told_with_what_to_write() {
+    let web = deployment("{name: web}", "1");
+    for (text, wanted) in [
+        (
+            web.replace("apps/v1", "v1"),
+            "a.yaml:1:13: Kubernetes has no Deployment of v1: write apiVersion: apps/v1, kind: Deployment",
+        ),
+        (
+            web.replace("apps/v1", "apps/v2"),
+            "a.yaml:1:13: Kubernetes has no Deployment of apps/v2: write apiVersion: apps/v1, kind: Deployment",
+        ),
+        (
+            web.replace("kind: D", "kind: d"),
+            "a.yaml:2:7: Kubernetes has no deployment of apps/v1: write apiVersion: apps/v1, kind: Deployment",
+        ),
+        (
+            web.replace("kind: Deployment", "kind: Statefulset"),
+            "a.yaml:2:7: Kubernetes has no Statefulset of apps/v1: write apiVersion: apps/v1, kind: StatefulSet",
+        ),
+        (deployment("{name: web, annotations: {a.b/c: 70}}", "1"), "of type string; put it in quotes: \"70\""),
+        (
+            deployment("{name: web, labels: {spotalis.io/enabled: true}}", "1"),
+            "a.yaml:3:53: Deployment trial/web: metadata.labels[spotalis.io/enabled]: json: cannot unmarshal bool",
+        ),
+        (
+            deployment("{name: web, labels: {spotalis.io/enabled: true}}", "1"),
+            "of type string; put it in quotes: \"true\"",
+        ),
+    ] {
+        let error = inventory(&text).unwrap_err();
+        assert!(error.contains(wanted), "wanted {wanted}: {error}");
+    }
+}
+
+#[test]
+fn a_kind_of_the_same_name_in_somebody_elses_group_is_skipped() {
+    let theirs = deployment("{name: web}", "1").replace("apps/v1", "example.com/v1");
+    let found = inventory(&(deployment("{name: web}", "1") + &theirs)).unwrap();
+    assert_eq!(found.skipped, BTreeMap::from([("Deployment (example.com/v1)".to_owned(), 1)]));
+}
+
+#[test]
+fn several_autoscalers_of_one_workload_are_named_with_what_kubernetes_makes_of_them() {
+    let scaler = |name: &str, least: u32, most: u32| {
+        format!(
+            "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {{name: {name}}}\nspec:\n  \
+             scaleTargetRef: {{apiVersion: apps/v1, kind: Deployment, name: web}}\n  minReplicas: {least}\n  maxReplicas: {most}\n---\n"
+        )
+    };
+    let told = |scalers: &[String]| {
+        let notes = inventory(&(deployment("{name: web}", "4") + &scalers.concat())).unwrap().notes;
+        notes.into_iter().filter(|note| note.contains("AmbiguousSelector")).collect::<Vec<_>>()
+    };
+    let both = told(&[scaler("a", 2, 9), scaler("b", 3, 5)]);
+    let wanted = "2 HorizontalPodAutoscalers are about Deployment trial/web, a and b: Kubernetes scales it by the metrics of none \
+                  of them (AmbiguousSelector), and only keeps it within the bounds of all of them; keep one of them";
+    assert_eq!(both, [wanted]);
+    let apart = told(&[scaler("a", 2, 3), scaler("b", 5, 6)]);
+    assert!(apart[0].contains("back and forth between their bounds, which contradict each other"), "{apart:?}");
+    assert_eq!(told(&[scaler("a", 2, 3)]), [""; 0]);
 }
 
 #[test]

@@ -111,3 +111,23 @@ fn what_was_seen_is_played_from_its_first_step_on() {
     let went = record.moments.iter().any(|(_, moment)| matches!(moment, crate::record::Moment::NodeWent { .. }));
     assert!(!went, "what cannot be had from the beginning on was never there");
 }
+
+#[test]
+fn who_never_ran_costs_nothing_and_who_asks_for_disk_runs() {
+    let mut nowhere = pod();
+    nowhere["nodeName"] = json!("there-is-none");
+    let mut disk = pod();
+    disk["containers"][0]["resources"]["requests"]["ephemeral-storage"] = json!("10Gi");
+    for (pod, costs) in [(nowhere, false), (disk, true)] {
+        let calm = Weather::Seen(Trace { gap: Duration::from_mins(1), available: vec![2.0] }, Scale::Nodes);
+        let question = Question { lasts: Duration::from_mins(5), runs: 1, weather: calm, ..question(&web(2, &pod)) };
+        let runs = run(&question, 1, &|_| ()).unwrap();
+        for side in [&runs[0].with, &runs[0].without] {
+            let Figures { cost, at_end, whole_after_seconds, .. } = &side.workloads[0];
+            assert_eq!((cost.is_some(), whole_after_seconds.is_some()), (costs, costs), "{cost:?}");
+            assert_eq!(at_end.total(), if costs { 2 } else { 0 });
+            let told = side.stuck.iter().any(|stuck| stuck.why.starts_with("there is no node there-is-none"));
+            assert_eq!(told, !costs, "{:?}", side.stuck);
+        }
+    }
+}
