@@ -842,7 +842,7 @@ async fn a_pod_that_was_gone_takes_no_place_of_others() {
 
 #[tokio::test(start_paused = true)]
 async fn a_burnt_budget_is_waited_for_even_if_the_pod_was_gone() {
-    let mut world = drifting(&[Answer::OtherUid], Answer::Fine);
+    let world = drifting(&[Answer::OtherUid], Answer::Fine);
     world.budget_is(&budget("web", "web"));
     world.stir();
     world.lead();
