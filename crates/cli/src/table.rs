@@ -169,7 +169,7 @@ fn yaml(found: &impl Serialize) -> String {
 /// What was found is not all on standard output.
 #[derive(Debug, thiserror::Error)]
 #[error("standard output cannot be written, and is not complete")]
-pub struct Unwritten(#[source] io::Error);
+pub struct Unwritten(#[source] pub io::Error);
 
 /// Hands standard output over, and forgives it for having been closed.
 pub fn to_stdout(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Unwritten> {

@@ -29,6 +29,9 @@ fn what_cannot_be_written_is_74_and_no_finding() {
     for words in [
         &["config", "schema"][..],
         &["completion", "bash"],
+        &["demo"],
+        &["demo", "--json"],
+        &["demo", "--list"],
         &["simulate", "--print-trace"],
         &["simulate", "--print-trace", "--trace", "bursty"],
     ] {

@@ -18,7 +18,7 @@ use spotalis_kube::index::{Outlook, WorkloadKey};
 /// An eviction counts against the cluster's limit at most this long.
 pub(crate) const DISRUPTION_LIMIT: Duration = Duration::from_mins(5);
 /// For so long it is believed that a pod is gone although the view shows it: nothing waits for ever.
-pub(crate) const GONE_LIMIT: Duration = Duration::from_mins(5);
+const GONE_LIMIT: Duration = Duration::from_mins(5);
 /// After an eviction whose replacement was not Ready by then, no autoscaler's promise of that type is believed for so long.
 const DISAPPOINTED: Duration = Duration::from_mins(30);
 /// The first pause after the API server refused an eviction, and the longest; each further one doubles it.

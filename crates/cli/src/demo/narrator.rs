@@ -11,7 +11,7 @@ use spotalis_sim::record::Moment;
 use super::board::Board;
 use super::ink::Text;
 use super::story::Story;
-use crate::table::Palette;
+use crate::table::{Palette, Unwritten};
 
 /// How often the picture's clock moves, in time of the wall.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -60,8 +60,8 @@ impl<W: Write> Pen<W> {
     }
 
     /// What went wrong, other than that nobody reads.
-    pub fn finish(self) -> io::Result<()> {
-        self.failed.map_or(Ok(()), Err)
+    pub fn finish(self) -> Result<(), Unwritten> {
+        self.failed.map(Unwritten).map_or(Ok(()), Err)
     }
 }
 
@@ -257,6 +257,6 @@ mod tests {
     fn a_full_disk_is_told() {
         let mut pen = Pen::new(Vec::new());
         pen.write(|_| Err(io::ErrorKind::StorageFull.into()));
-        assert_eq!(pen.finish().unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(pen.finish().unwrap_err().0.kind(), io::ErrorKind::StorageFull);
     }
 }
