@@ -294,6 +294,20 @@ async fn a_new_term_has_the_limit_once_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_others_have_under_way_counts_as_well() {
+    let stage = Stage::set().await;
+    for name in ["web", "api"] {
+        stage.add("Deployment", name, 4, ("100", "0")).await;
+    }
+    // Nobody began to lead lately.
+    sleep(Duration::from_mins(5)).await;
+    let pod = stage.pod("web", "on-demand");
+    stage.evict_as(&stage.follower, &pod, json!({"uid": pod.uid})).await;
+    stage.evict(&stage.pod("api", "on-demand")).await;
+    stage.says(&["P7", "P3"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_came_back_without_the_webhook_is_not_evicted_again() {
     let stage = Stage::set().await;
     stage.add("Deployment", "web", 4, ("100", "0")).await;
